@@ -1,0 +1,126 @@
+"""Ordered delivery of a run's events: to sinks at once, to subscribers as streams."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from orchestrator.events import NAMES, TERMINAL, Event, level_of, to_dict
+
+Sink = Callable[[Event], None]
+
+_logger: Final = logging.getLogger("orchestrator")
+
+
+class Broadcast:
+    """Stamps events with run id, sequence and time, and hands them on in that order.
+
+    `emit` may be called from the event loop's thread and, while the portal is open, from a
+    worker thread; it never waits for a subscriber. Sinks are called in the emitting thread,
+    one after the other, and miss nothing; a sink that raises is logged and left out from then
+    on. A subscriber gets every event from the first to the terminal one, whenever it comes.
+    """
+
+    def __init__(self, run_id: str, sinks: Sequence[Sink] = ()) -> None:
+        self.run_id = run_id
+        self.history: list[Event] = []
+        self._sinks = list(sinks)
+        self._emitting = threading.Lock()
+        self._arrival: anyio.Event | None = None
+        self._portal: BlockingPortal | None = None
+        self._loop_thread = threading.get_ident()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event has been emitted."""
+        return bool(self.history) and isinstance(self.history[-1], TERMINAL)
+
+    def add(self, sink: Sink) -> None:
+        """Call this sink, too, for all events from now on."""
+        self._sinks.append(sink)
+
+    def attach(self, portal: BlockingPortal | None) -> None:
+        """Name the way from worker threads into this thread's loop, where subscribers wait."""
+        self._portal = portal
+        self._loop_thread = threading.get_ident()
+
+    def emit(self, event: Event) -> Event:
+        """Stamp the event and deliver it. Nothing may follow a terminal event."""
+        with self._emitting:
+            if self.ended:
+                raise RuntimeError(f"{NAMES[type(event)]} was emitted after the end of the run")
+            event = replace(
+                event, run_id=self.run_id, sequence=len(self.history), at=datetime.now(UTC)
+            )
+            for sink in tuple(self._sinks):
+                try:
+                    sink(event)
+                except Exception:
+                    self._sinks.remove(sink)
+                    _logger.exception("A sink of orchestrator's events failed and is left out")
+            self.history.append(event)
+        self._wake()
+        return event
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Every event of the run, from the first to the terminal one."""
+        position = 0
+        while True:
+            arrival = self._next_arrival()
+            while position < len(self.history):
+                event = self.history[position]
+                position += 1
+                yield event
+                if isinstance(event, TERMINAL):
+                    return
+            await arrival.wait()
+
+    def _next_arrival(self) -> anyio.Event:
+        """Set by the next event; taken before looking, so that none comes unnoticed."""
+        with self._emitting:
+            self._arrival = self._arrival or anyio.Event()
+            return self._arrival
+
+    def _wake(self) -> None:
+        with self._emitting:
+            arrival, self._arrival = self._arrival, None
+        if arrival is None:
+            return
+        if self._portal is None or threading.get_ident() == self._loop_thread:
+            arrival.set()
+        else:
+            self._portal.start_task_soon(arrival.set)
+
+
+def log_to_host(event: Event) -> None:
+    """A sink: the `orchestrator` logger of the host application, one readable line an event."""
+    level = logging.getLevelNamesMapping()[level_of(event).upper()]
+    if not _logger.isEnabledFor(level):
+        return
+    values = to_dict(event)
+    name = values.pop("event")
+    told = " ".join(
+        f"{key}={_readable(value)}"
+        for key, value in values.items()
+        if key not in ("at", "run_id", "sequence") and value not in (None, [])
+    )
+    _logger.log(level, "%s %s", name, told, extra={"orchestrator": {"event": name, **values}})
+
+
+def _readable(value: object) -> str:
+    """One line, so that a failure is named before any traceback."""
+    if isinstance(value, list):
+        return ",".join(
+            str(item.get("revision", item)) if isinstance(item, dict) else str(item)
+            for item in value
+        )
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return " ".join(str(value).split())

@@ -1,0 +1,43 @@
+"""The command line. One file a command group."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from orchestrator.cli import inspecting, running
+from orchestrator.cli.output import report_interrupt
+
+app = typer.Typer(
+    name="orchestrator",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Brings a database to its target with Alembic: **one process migrates, all others "
+        "wait.**\n\n"
+        "Start with `orchestrator status`, then `orchestrator run`. Settings come from options, "
+        "then `ORCHESTRATOR_NAME` variables, then `--config FILE` or `[tool.orchestrator]` of "
+        "`pyproject.toml`.\n\n"
+        "Exit codes: 0 done, 1 a migration failed, 2 wrong configuration, 3 the lock was held "
+        "too long, 4 refused to touch the database, 5 the database cannot be used, 6 not at the "
+        "target (`status --check`), 128 + N stopped by signal N."
+    ),
+)
+running.register(app)
+inspecting.register(app)
+
+
+def main() -> None:
+    """The console script."""
+    # The commands tell everything themselves; nothing falls to logging's last resort.
+    logging.getLogger("orchestrator").addHandler(logging.NullHandler())
+    try:
+        app()
+    except KeyboardInterrupt:
+        report_interrupt()
+        sys.exit(130)

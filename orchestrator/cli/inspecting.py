@@ -1,0 +1,124 @@
+"""The commands that only look: status and plan."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+import typer
+from rich.table import Table
+
+from orchestrator.cli import options
+from orchestrator.cli.options import make_orchestrator
+from orchestrator.cli.output import (
+    errors_reported,
+    plainly,
+    print_json,
+    stdout,
+    stdout_kept_clean,
+)
+from orchestrator.results import Inspection, LockReport, Preview, Revision
+
+_NOT_AT_TARGET = 6
+_COLOURS = {"current": "green", "behind": "yellow", "absent": "yellow", "empty": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    for command in (status, plan):
+        app.command()(command)
+
+
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 6 if the database is not at its target.")
+    ] = False,
+    config: options.Config = None,
+    database_url: options.DatabaseURL = None,
+    script_location: options.ScriptLocation = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what the database is at, what is pending, and who holds the lock. Touches nothing."""
+    with errors_reported(as_json=json, verbose=verbose):
+        orchestrator = make_orchestrator(
+            config, database_url=database_url, script_location=script_location
+        )
+        with stdout_kept_clean():
+            inspection = anyio.run(orchestrator.inspect)
+    if json:
+        print_json(inspection)
+    else:
+        stdout().print(_status_table(inspection))
+    if check and not inspection.at_target:
+        raise typer.Exit(_NOT_AT_TARGET)
+
+
+def plan(
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the SQL instead, as `alembic upgrade --sql` does.")
+    ] = False,
+    config: options.Config = None,
+    database_url: options.DatabaseURL = None,
+    script_location: options.ScriptLocation = None,
+    target: options.Target = None,
+    bootstrap: options.Bootstrap = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what `orchestrator run` would do now. Touches nothing."""
+    with errors_reported(as_json=json, verbose=verbose):
+        orchestrator = make_orchestrator(
+            config,
+            database_url=database_url,
+            script_location=script_location,
+            target=target,
+            bootstrap=bootstrap,
+        )
+
+        async def preview() -> Preview:
+            return await orchestrator.plan(sql=sql)
+
+        with stdout_kept_clean():
+            found = anyio.run(preview)
+    if json:
+        print_json(found)
+    elif sql:
+        print(found.sql, end="")
+    else:
+        stdout().print(_plan_text(found))
+
+
+def _status_table(found: Inspection) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    state = f"[bold {_COLOURS.get(found.state, 'red')}]{found.state}[/]"
+    table.add_row("database", plainly(found.database))
+    table.add_row("state", state)
+    table.add_row("versions", plainly(", ".join(found.versions) or "none"))
+    table.add_row("heads", plainly(", ".join(found.heads) or "none"))
+    table.add_row("pending", _lines(found.pending) or "none")
+    table.add_row("lock", _lock(found.lock))
+    return table
+
+
+def _lock(lock: LockReport) -> str:
+    holder = plainly(str(lock.holder)) if lock.holder else "a process that has not told who it is"
+    if lock.held is None:
+        return f"[yellow]cannot be told from here[/]; last seen: {holder}"
+    return f"[yellow]held[/] by {holder}" if lock.held else "[green]free[/]"
+
+
+def _plan_text(found: Preview) -> str:
+    if not found.tasks:
+        return f"The database is {found.state}: nothing to do."
+    tasks = ", then ".join(found.tasks)
+    lines = _lines(found.revisions)
+    return f"The database is {found.state}: [bold]{tasks}[/]" + (f"\n{lines}" if lines else "")
+
+
+def _lines(revisions: tuple[Revision, ...]) -> str:
+    return "\n".join(
+        f"[bold]{plainly(item.revision)}[/]  {plainly(item.description)}" for item in revisions
+    )

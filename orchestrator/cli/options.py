@@ -1,0 +1,81 @@
+"""The options that commands share, and the orchestrator that they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.orchestrator import Orchestrator
+
+_WHERE = "Where the database and its scripts are"
+_HOW = "How to run"
+_OUT = "What to print"
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file with the settings. [default: pyproject.toml's \\[tool.orchestrator\\]]",
+        envvar="ORCHESTRATOR_CONFIG",
+        rich_help_panel=_WHERE,
+        show_envvar=True,
+        metavar="FILE",
+    ),
+]
+DatabaseURL = Annotated[
+    str | None,
+    typer.Option(
+        help="SQLAlchemy URL, such as sqlite:///var/app.db.", rich_help_panel=_WHERE, metavar="URL"
+    ),
+]
+ScriptLocation = Annotated[
+    str | None,
+    typer.Option(
+        help="Alembic's script directory: a path, or package:directory.",
+        rich_help_panel=_WHERE,
+        metavar="LOC",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="What to reach: heads, head, a revision or a label.",
+        rich_help_panel=_HOW,
+        metavar="REV",
+    ),
+]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(
+        help="How to fill an empty database: upgrade (run the revisions) or create (from the "
+        "metadata, then stamp).",
+        rich_help_panel=_HOW,
+        metavar="HOW",
+    ),
+]
+LockTimeout = Annotated[
+    str | None,
+    typer.Option(
+        help="Seconds to wait for another process; inf for ever.",
+        rich_help_panel=_HOW,
+        metavar="SECONDS",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document and nothing else.", rich_help_panel=_OUT),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print the traceback of an error.", rich_help_panel=_OUT),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only the result.", rich_help_panel=_OUT),
+]
+
+
+def make_orchestrator(config: Path | None, **arguments: Any) -> Orchestrator:
+    """The orchestrator that a command works with. Raises `ConfigurationError`."""
+    return Orchestrator.from_config(config, **arguments)

@@ -1,0 +1,133 @@
+"""Every error that this library raises on purpose: one root, an exit code for each.
+
+The text of an error is written for the person who reads it in the middle of a deploy: what
+happened, to what, what is still intact, what to do next. It never holds a password.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from orchestrator.results import AppliedRevision, ErrorReport, Holder
+
+
+class OrchestratorError(Exception):
+    """The root. `applied` lists the revisions that are durable all the same."""
+
+    exit_code: ClassVar[int] = 1
+    applied: tuple[AppliedRevision, ...] = ()
+
+    def report(self) -> ErrorReport:
+        """This error as results and events carry it."""
+        return ErrorReport(
+            type=type(self).__name__, message=str(self), exit_code=type(self).exit_code
+        )
+
+
+class TaskFailed(OrchestratorError):
+    """A task raised. `rolled_back`: the database is as it was before the run."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task: str,
+        revision: str | None = None,
+        file: str | None = None,
+        line: int | None = None,
+        rolled_back: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.revision = revision
+        self.file = file
+        self.line = line
+        self.rolled_back = rolled_back
+
+
+class VerificationFailed(OrchestratorError):
+    """The work claimed to have succeeded, and the database says otherwise."""
+
+    def __init__(
+        self, message: str, *, expected: tuple[str, ...] = (), found: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+
+
+class PeerFailed(OrchestratorError):
+    """The process that led failed while this one waited for it."""
+
+    def __init__(self, message: str, *, leader: Holder, error: ErrorReport) -> None:
+        super().__init__(message)
+        self.leader = leader
+        self.error = error
+
+
+class ConfigurationError(OrchestratorError):
+    """A setting, a script or an argument cannot be used as it is."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        setting: str | None = None,
+        source: str | None = None,
+        allowed: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.source = source
+        self.allowed = allowed
+
+
+class LockTimeout(OrchestratorError):
+    """Somebody else held the lock until the deadline; nothing was changed."""
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, lock: str | None, holder: Holder | None, waited_seconds: float
+    ) -> None:
+        super().__init__(message)
+        self.lock = lock
+        self.holder = holder
+        self.waited_seconds = waited_seconds
+
+
+class StateRefused(OrchestratorError):
+    """The database is in a state that the policy does not touch; nothing was changed."""
+
+    exit_code = 4
+
+    def __init__(
+        self, message: str, *, state: str, found: tuple[str, ...] = (), advice: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.state = state
+        self.found = found
+        self.advice = advice
+
+
+class DatabaseUnavailable(OrchestratorError):
+    """The database cannot be opened, or is busy. `url` is redacted.
+
+    `busy` says whether another process's work was in the way, so that trying again helps.
+    """
+
+    exit_code = 5
+
+    def __init__(
+        self, message: str, *, url: str, waited_seconds: float = 0.0, busy: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.url = url
+        self.waited_seconds = waited_seconds
+        self.busy = busy
+
+
+class Interrupted(BaseException):
+    """Not an error: work in a thread is not wanted any more. Never leaves the library."""

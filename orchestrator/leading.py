@@ -1,0 +1,224 @@
+"""What the one process that holds the lock does, in a worker thread: the pass and its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import database, probe
+from orchestrator.database_url import hide
+from orchestrator.errors import (
+    Interrupted,
+    OrchestratorError,
+    VerificationFailed,
+)
+from orchestrator.events import Event
+from orchestrator.events import TaskFailed as TaskFailedEvent
+from orchestrator.plan import Command, Task
+from orchestrator.resources import Resources
+from orchestrator.results import AppliedRevision
+from orchestrator.warm import Ended
+from orchestrator.work import Job, Outcome, Work
+
+if TYPE_CHECKING:
+    from orchestrator.revisions.scripts import Scripts
+
+
+class Leader:
+    """One job under the lock. `scripts_loaded` is told the fingerprint of the scripts.
+
+    `cancelled` is asked between revisions, and while the database is busy.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        job: Job,
+        *,
+        emit: Callable[[Event], object],
+        cancelled: Callable[[], bool],
+        scripts_loaded: Callable[[str], None],
+    ) -> None:
+        self._resources = resources
+        self._job = job
+        self._emit = emit
+        self._cancelled = cancelled
+        self._scripts_loaded = scripts_loaded
+        self.outcome = Outcome()
+        self.found: tuple[str, ...] = ()
+
+    def lead(self) -> Ended:
+        """Do the job, and prove it on a fresh connection.
+
+        Raises an `OrchestratorError` whose `applied` says what is durable all the same.
+        """
+        scripts = self._resources.scripts()
+        self._scripts_loaded(scripts.fingerprint)
+        error = self._run(scripts)
+        outcome = self.outcome
+        try:
+            self.found = found = self._found()
+        except OrchestratorError as unseen:
+            raise error or unseen from unseen
+        applied = self._durable(scripts, found)
+        if error is None and not outcome.cancelled:
+            error = self._disproof(scripts, found)
+        if error is not None:
+            error = self._explained(error, scripts, found, applied)
+            error.applied = applied
+            raise error
+        ended = Ended(
+            versions=found,
+            state_before=outcome.before.state if outcome.before else None,
+            applied=applied,
+            tasks=tuple(outcome.tasks),
+            led=bool(outcome.plan),
+            cancelled=outcome.cancelled,
+        )
+        self._remember(scripts, ended)
+        return ended
+
+    def _run(self, scripts: Scripts) -> Any:
+        """Run the pass; returns what was raised instead of raising it."""
+        from orchestrator.revisions.env_py import PassOptions, run_env_py  # imports Alembic
+
+        settings = self._resources.settings
+        work = Work(
+            self._job,
+            existed=database.exists(self._resources.url),
+            emit=self._emit,
+            cancelled=self._cancelled,
+        )
+        self.outcome = work.outcome
+        options = PassOptions(
+            url=self._resources.url,
+            target=self._job.target,
+            transaction=settings.transaction,
+            busy_seconds=settings.connect_timeout_seconds,
+            interrupted=self._interrupted,
+        )
+        try:
+            run_env_py(scripts, work, options)
+        except Interrupted:
+            self.outcome.cancelled = True
+        except Exception as error:  # noqa: BLE001 - whatever it is, the proof comes first
+            return error
+        return None
+
+    def _interrupted(self) -> None:
+        if self._cancelled():
+            raise Interrupted
+
+    def _found(self) -> tuple[str, ...]:
+        """The version rows, asked of the database on a connection of our own."""
+        known = self.outcome.known
+        if known is None or not database.exists(self._resources.url):
+            return ()
+
+        def ask() -> tuple[str, ...]:
+            with database.connect(self._resources.url) as connection:
+                table, schema = known.version_table, known.version_table_schema
+                return probe.version_rows(connection, table, schema) or ()
+
+        return database.patiently(
+            ask,
+            timeout_seconds=self._resources.settings.connect_timeout_seconds,
+            interrupted=lambda: None,
+        )
+
+    def _durable(self, scripts: Scripts, found: tuple[str, ...]) -> tuple[AppliedRevision, ...]:
+        if not self.outcome.ran:
+            return ()
+        reached = scripts.ancestors(found)
+        down = self._job.command is Command.DOWNGRADE
+        return tuple(one for one in self.outcome.ran if (one.revision in reached) is not down)
+
+    def _disproof(self, scripts: Scripts, found: tuple[str, ...]) -> VerificationFailed | None:
+        """What contradicts the success that the pass claims."""
+        expected = self.outcome.expected
+        if expected is None or set(expected) != set(found):
+            return self._unproven(expected or (), found, "The work was not kept")
+        plan, before = self.outcome.plan, self.outcome.before
+        if not plan or before is None or self._job.command not in (Command.RUN, Command.UPGRADE):
+            return None
+        if scripts.missing(before.target, found):
+            return self._unproven(before.target, found, "The target was not reached")
+        return None
+
+    def _unproven(
+        self, expected: tuple[str, ...], found: tuple[str, ...], what: str
+    ) -> VerificationFailed:
+        return VerificationFailed(
+            f"{what}: the database {self._resources.shown_url} should be at "
+            f"{', '.join(expected) or 'base'}, and is at {', '.join(found) or 'base'}. "
+            "Something rolled the transaction back: see whether env.py or a revision swallows "
+            "an error.",
+            expected=expected,
+            found=found,
+        )
+
+    def _explained(
+        self,
+        error: Exception,
+        scripts: Scripts,
+        found: tuple[str, ...],
+        applied: tuple[AppliedRevision, ...],
+    ) -> OrchestratorError:
+        """The error as the caller gets it; the failed task is told as an event, too."""
+        before = self.outcome.before.versions if self.outcome.before else ()
+        rolled_back = set(before) == set(found) and not applied
+        raised = self._translated(error, scripts, found, rolled_back)
+        task = self.outcome.task
+        if task is not None:
+            revision = getattr(raised, "revision", None)
+            report = raised.report()
+            self._emit(
+                TaskFailedEvent(
+                    task=task,
+                    revision=revision,
+                    error=report.type,
+                    message=report.message,
+                    rolled_back=rolled_back,
+                )
+            )
+        return raised
+
+    def _translated(
+        self, error: Exception, scripts: Scripts, found: tuple[str, ...], rolled_back: bool
+    ) -> OrchestratorError:
+        from orchestrator.revisions.env_py import StepFailed  # imports Alembic
+        from orchestrator.revisions.failure import explain_task
+
+        if isinstance(error, OrchestratorError):
+            return error
+        cause = error.error if isinstance(error, StepFailed) else error
+        step = error.step.revision if isinstance(error, StepFailed) else None
+        told = explain_task(
+            cause,
+            scripts,
+            task=self.outcome.task or Task.UPGRADE,
+            revision=step,
+            rolled_back=rolled_back,
+        )
+        message = hide(str(told), self._resources.url)
+        target = self.outcome.before.target if self.outcome.before else ()
+        if isinstance(told, VerificationFailed) or getattr(error, "swallowed", False):
+            failure: OrchestratorError = VerificationFailed(message, expected=target, found=found)
+        else:
+            told.args = (message,)
+            failure = told
+        failure.__cause__ = cause
+        return failure
+
+    def _remember(self, scripts: Scripts, ended: Ended) -> None:
+        """Write down the target for warm starts, if that is where the database is."""
+        outcome = self.outcome
+        before, known = outcome.before, outcome.known
+        if self._job.command is not Command.RUN or ended.cancelled or not (before and known):
+            return
+        if before.unknown or not ended.versions or scripts.missing(before.target, ended.versions):
+            return
+        self._resources.heads().store(
+            replace(known, versions=ended.versions), scripts.locations(), scripts.fingerprint
+        )

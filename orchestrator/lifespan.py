@@ -1,0 +1,68 @@
+"""The lifespan of a Starlette or FastAPI application: serve only what is migrated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+from orchestrator.orchestrator import Orchestrator
+
+App = TypeVar("App")
+State = Mapping[str, Any]
+
+
+class Connectable(Protocol):
+    """A database that an application connects, such as `databases.Database`."""
+
+    async def connect(self) -> Any:
+        """Connect."""
+
+    async def disconnect(self) -> Any:
+        """Disconnect."""
+
+
+def migrated(
+    orchestrator: Orchestrator,
+    database: Connectable | None = None,
+    then: Callable[[App], AbstractAsyncContextManager[State | None]] | None = None,
+) -> Callable[[App], AbstractAsyncContextManager[dict[str, Any]]]:
+    """A lifespan that runs the orchestrator, connects `database`, and enters `then`.
+
+    They are left in the reverse order. The `RunReport` is `request.state.migration`, beside
+    what `then`, the application's own lifespan, yields. A run that fails stops the start: the
+    `orchestrator` logger tells why in one line, and the error is raised.
+
+        app = FastAPI(lifespan=migrated(Orchestrator.from_config(), database))
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
+        report = await orchestrator.run()
+        async with _connected(database), _entered(then, app) as state:
+            yield {**(state or {}), "migration": report}
+
+    return lifespan
+
+
+@asynccontextmanager
+async def _connected(database: Connectable | None) -> AsyncIterator[None]:
+    if database is None:
+        yield
+        return
+    await database.connect()
+    try:
+        yield
+    finally:
+        await database.disconnect()
+
+
+@asynccontextmanager
+async def _entered(
+    then: Callable[[App], AbstractAsyncContextManager[State | None]] | None, app: App
+) -> AsyncIterator[State | None]:
+    if then is None:
+        yield None
+        return
+    async with then(app) as state:
+        yield state

@@ -1,0 +1,205 @@
+"""The library's face: an `Orchestrator` for one database, and the `Run` that it starts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+from anyio.from_thread import BlockingPortal
+
+from orchestrator.broadcast import Broadcast, Sink, log_to_host
+from orchestrator.errors import OrchestratorError
+from orchestrator.events import Event
+from orchestrator.inspection import inspect, preview
+from orchestrator.plan import Command, Policy
+from orchestrator.resources import Resources
+from orchestrator.results import Inspection, Preview, RunReport
+from orchestrator.runner import Runner
+from orchestrator.settings import Settings, load
+from orchestrator.work import Job
+
+E = TypeVar("E", bound=Event)
+
+
+class Run:
+    """A run in progress, or one that has ended; made by `Orchestrator.start`."""
+
+    def __init__(self, runner: Runner, broadcast: Broadcast) -> None:
+        self._runner = runner
+        self._broadcast = broadcast
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        self._error: Exception | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The id that events, journal and record know this run by."""
+        return self._broadcast.run_id
+
+    @property
+    def report(self) -> RunReport | None:
+        """How the run ended, a failed one too; None while it lasts."""
+        return self._runner.report
+
+    def events(self) -> AsyncIterator[Event]:
+        """Every event from the first to the terminal one, whenever this is called."""
+        return self._broadcast.events()
+
+    async def wait_for(self, event: type[E]) -> E:
+        """The first event of a kind, waited for if need be.
+
+        Raises the run's error if it ends without one, or `LookupError` if it ends well or
+        is cancelled.
+        """
+        async for emitted in self.events():
+            if isinstance(emitted, event):
+                return emitted
+        await self.result()
+        raise LookupError(f"the run ended without {event.__name__}")
+
+    async def result(self) -> RunReport:
+        """The report, when the run has ended; of a cancelled one, too.
+
+        Raises the `OrchestratorError` of a run that failed.
+        """
+        await self._ended.wait()
+        return self._result()
+
+    def cancel(self) -> None:
+        """End the run: at once while it waits, after the current revision while it works."""
+        self._scope.cancel()
+
+    def _result(self) -> RunReport:
+        if self._error is not None:
+            raise self._error
+        if self._runner.report is None:
+            raise RuntimeError("the run has not ended")
+        return self._runner.report
+
+    async def _main(self, background: TaskGroup) -> None:
+        try:
+            with self._scope:
+                await self._runner.run(background)
+        except Exception as error:  # noqa: BLE001 - `result` raises it
+            self._error = error
+        finally:
+            self._ended.set()
+
+
+class Orchestrator:
+    """Brings one database to its target, together with all other processes that try.
+
+    Settings are read when this is made; files and the database are first touched by a run.
+    `sinks` are called with every event, in order, in the thread that emits it.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, sinks: Sequence[Sink] = ()) -> None:
+        self.settings = settings or Settings()
+        self._resources = Resources(self.settings)
+        self._sinks = tuple(sinks)
+
+    @classmethod
+    def from_config(cls, file: str | Path | None = None, **arguments: Any) -> Self:
+        """An orchestrator whose settings also come from a file (see `settings.load`).
+
+        Raises `ConfigurationError`.
+        """
+        return cls(load(file, **arguments))
+
+    @property
+    def resources(self) -> Resources:
+        """The files and the database that runs of this orchestrator touch."""
+        return self._resources
+
+    async def run(self) -> RunReport:
+        """Bring the database to its target, or wait until another process has.
+
+        Raises an `OrchestratorError`. Cancellation lets the current revision finish.
+        """
+        return await self._complete(Command.RUN)
+
+    async def create(self, *, stamp: bool = True) -> RunReport:
+        """Make the tables of the metadata in an empty database, and stamp it as newest."""
+        return await self._complete(Command.CREATE, stamp_created=stamp)
+
+    async def stamp(
+        self, revision: str = "heads", *, force: bool = False, purge: bool = False
+    ) -> RunReport:
+        """Set the version rows without running a revision.
+
+        `force` stamps an empty database, too; `purge` replaces rows that no script knows.
+        """
+        return await self._complete(Command.STAMP, revision, force=force, purge=purge)
+
+    async def upgrade(self, revision: str = "heads") -> RunReport:
+        """Run the revisions up to one; `+1` is relative to the database."""
+        return await self._complete(Command.UPGRADE, revision)
+
+    async def downgrade(self, revision: str) -> RunReport:
+        """Take back the revisions beyond one; `-1` is relative to the database, `base` is all."""
+        return await self._complete(Command.DOWNGRADE, revision)
+
+    async def inspect(self) -> Inspection:
+        """Look at the database, its pending revisions and its lock; touches nothing."""
+        return await to_thread.run_sync(inspect, self._resources)
+
+    async def plan(self, *, sql: bool = False) -> Preview:
+        """What `run` would do now, and its SQL if asked for; touches nothing."""
+        return await to_thread.run_sync(partial(preview, self._resources, self._policy(), sql=sql))
+
+    @asynccontextmanager
+    async def start(
+        self, command: Command = Command.RUN, revision: str | None = None, **options: bool
+    ) -> AsyncIterator[Run]:
+        """Start a run, to watch it; the block is left when the run has ended.
+
+        An error of the run is raised at the end of the block, if the block itself raised
+        none; if the block raises, the run is cancelled. `options` are those of the command.
+        """
+        job = Job(
+            command=command,
+            target=revision or ("heads" if command is Command.CREATE else self.settings.target),
+            policy=self._policy(**options),
+        )
+        broadcast = Broadcast(secrets.token_hex(6), (log_to_host, *self._sinks))
+        run = Run(Runner(self._resources, job, broadcast), broadcast)
+        raised: BaseException | None = None
+        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+            broadcast.attach(portal)
+            tasks.start_soon(run._main, tasks)
+            try:
+                yield run
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                # Raised again below: a task group would wrap it in an exception group.
+                raised = error
+                run.cancel()
+        if raised is not None:
+            raise raised
+        run._result()
+
+    async def _complete(
+        self, command: Command, revision: str | None = None, **options: bool
+    ) -> RunReport:
+        async with self.start(command, revision, **options) as run:
+            return await run.result()
+        raise AssertionError("a block that returns is not left otherwise")
+
+    def _policy(self, **options: bool) -> Policy:
+        return Policy(
+            bootstrap=self.settings.bootstrap,
+            unversioned=self.settings.unversioned,
+            unrecognised=self.settings.unrecognised,
+            **options,
+        )
+
+
+__all__ = ["Orchestrator", "OrchestratorError", "Run"]

@@ -1,0 +1,34 @@
+"""Asks a connection what the database is like."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+
+def version_rows(
+    connection: Connection, version_table: str, schema: str | None
+) -> tuple[str, ...] | None:
+    """The version rows; None where there is no such table. One small query."""
+    table = sa.table(version_table, sa.column("version_num", sa.String), schema=schema)
+    try:
+        return tuple(sorted(connection.scalars(sa.select(table.c.version_num))))
+    except DBAPIError:
+        # No such table, or not a database at all: the second question tells them apart.
+        connection.rollback()
+        if sa.inspect(connection).has_table(version_table, schema=schema):
+            raise
+        return None
+
+
+def tables(connection: Connection, version_table: str, schema: str | None) -> tuple[str, ...]:
+    """The tables that count: of the default schema and of the version table's.
+
+    Not the version table itself, nor those that SQLite keeps for itself.
+    """
+    inspector = sa.inspect(connection)
+    found = set(inspector.get_table_names())
+    if schema is not None:
+        found.update(inspector.get_table_names(schema=schema))
+    return tuple(sorted(found - {version_table}))

@@ -1,0 +1,91 @@
+"""`run.json`: who runs now, and how the last run on this host ended.
+
+Information for those who wait, and for people; never the lock. Whatever stands in the file,
+or does not, a run is correct.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from orchestrator.results import ErrorReport, Holder, to_jsonable
+
+_VERSION: Final = 1
+_SIZE_LIMIT: Final = 1_000_000
+
+Opener = Callable[[str, int], int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One run as it tells of itself. `outcome` is None while it lasts.
+
+    `fingerprint` stands for the scripts, and is None until they are loaded.
+    """
+
+    holder: Holder
+    target: str
+    fingerprint: str | None = None
+    outcome: str | None = None
+    error: ErrorReport | None = None
+
+    def at(self, *, task: str | None, revision: str | None) -> Record:
+        """The same run, at another piece of its work."""
+        return replace(self, holder=replace(self.holder, task=task, revision=revision))
+
+
+class RecordFile:
+    """The file; written by atomic replacement, so that a reader sees one record or another."""
+
+    def __init__(self, path: Path, opener: Opener) -> None:
+        self._path = path
+        self._opener = opener
+        self._written: Record | None = None
+
+    def write(self, record: Record) -> None:
+        """Replace the record if it has changed. Raises `OSError`."""
+        if record == self._written:
+            return
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        content = json.dumps({"version": _VERSION, **to_jsonable(record)})
+        try:
+            with open(temporary, "x", encoding="utf-8", opener=self._opener) as file:
+                file.write(content)
+            os.replace(temporary, self._path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._written = record
+
+    def read(self) -> Record | None:
+        """The record; None where there is none. Raises `ValueError` where it cannot be read."""
+        try:
+            with open(self._path, encoding="utf-8", opener=self._opener) as file:
+                return _parse(json.loads(file.read(_SIZE_LIMIT)))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{self._path} cannot be read as a record: {error!r}") from error
+
+
+def _parse(values: dict[str, Any]) -> Record:
+    if values["version"] != _VERSION:
+        raise ValueError(f"version {values['version']!r} is not known")
+    error, holder = values["error"], values["holder"]
+    since = datetime.fromisoformat(holder["since"])
+    if since.tzinfo is None or not isinstance(holder["pid"], int):
+        raise ValueError("the holder is not as this version writes it")
+    return Record(
+        holder=Holder(**{**holder, "since": since}),
+        target=values["target"],
+        fingerprint=values["fingerprint"],
+        outcome=values["outcome"],
+        error=ErrorReport(**error) if error else None,
+    )

@@ -1,0 +1,135 @@
+"""What a run, an inspection and a plan report, as plain values and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from typing import Any
+
+
+def to_jsonable(value: Any) -> Any:
+    """Turn dataclasses, tuples and datetimes (and what they hold) into what JSON has."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_jsonable(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revision:
+    """A revision and the first line of its docstring."""
+
+    revision: str
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedRevision(Revision):
+    """A revision that was run, and whose effect is durable."""
+
+    duration_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskResult:
+    """A task that succeeded."""
+
+    task: str
+    duration_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorReport:
+    """An error as it is reported: the name of its class, one message, an exit code."""
+
+    type: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """Who holds a lock, as the holder itself wrote it down. `since` is UTC."""
+
+    run_id: str
+    host: str
+    pid: int
+    command: str
+    since: datetime
+    release: str | None = None
+    task: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        work = f", at revision {self.revision}" if self.revision else ""
+        release = f", release {self.release}" if self.release else ""
+        return (
+            f"{self.host} pid {self.pid} (run {self.run_id}{release}, "
+            f"since {self.since:%Y-%m-%d %H:%M:%S} UTC{work})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """How a run ended.
+
+    `led` says whether this run did the work itself. `applied` lists only what is durable,
+    in the order in which it ran.
+    """
+
+    run_id: str
+    outcome: str
+    command: str
+    led: bool
+    state_before: str | None
+    versions: tuple[str, ...]
+    applied: tuple[AppliedRevision, ...]
+    tasks: tuple[TaskResult, ...]
+    waited_seconds: float
+    duration_seconds: float
+    error: ErrorReport | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockReport:
+    """Whether the lock is held: `None` where it cannot be told without disturbing it."""
+
+    held: bool | None
+    holder: Holder | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What `inspect()` saw; nothing was touched. `pending` is in the order of an upgrade."""
+
+    database: str
+    state: str
+    versions: tuple[str, ...]
+    heads: tuple[str, ...]
+    pending: tuple[Revision, ...]
+    lock: LockReport
+
+    @property
+    def at_target(self) -> bool:
+        """Whether an application may serve on this database as it is."""
+        return self.state == "current"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What `run` would do now: the state, the tasks, and the revisions an upgrade would run.
+
+    `sql` holds the statements where they were asked for.
+    """
+
+    state: str
+    tasks: tuple[str, ...]
+    revisions: tuple[Revision, ...]
+    sql: str | None = None

@@ -1,0 +1,90 @@
+"""What the work inside a pass sees of `env.py`: its connection, metadata and version table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData
+from sqlalchemy.engine import Connection
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.revisions.scripts import Scripts
+
+
+class Environment:
+    """What the work inside a pass has: `env.py`'s own connection, metadata and version table."""
+
+    def __init__(self, context: MigrationContext, scripts: Scripts) -> None:
+        self.scripts = scripts
+        self._context = context
+
+    @property
+    def connection(self) -> Connection:
+        """The connection on which everything is done."""
+        connection = self._context.connection
+        if connection is None:
+            raise ConfigurationError("env.py configured no connection, so nothing can be migrated.")
+        return connection
+
+    @property
+    def version_table(self) -> str:
+        """The name of the table that holds the version rows."""
+        return str(self._context.version_table)
+
+    @property
+    def version_table_schema(self) -> str | None:
+        """The schema of that table; None for the default."""
+        return self._context.version_table_schema
+
+    def versions(self) -> tuple[str, ...]:
+        """The version rows, as they are now."""
+        return tuple(self._context.get_current_heads())
+
+    def metadata(self) -> tuple[MetaData, ...]:
+        """The metadata that `env.py` declares.
+
+        Raises `ConfigurationError` where there is none, or none with a table in it.
+        """
+        declared = self._context.opts.get("target_metadata")
+        found: Sequence[MetaData] = (
+            (declared,) if isinstance(declared, MetaData) else tuple(declared or ())
+        )
+        if not any(metadata.tables for metadata in found):
+            lacking = "has no tables: are the models imported?" if found else "is not declared."
+            raise ConfigurationError(
+                f"The target_metadata of {self.scripts.directory.env_py_location} {lacking} "
+                "Without tables nothing can be created or compared. Nothing was changed.",
+                setting="bootstrap",
+            )
+        return tuple(found)
+
+    def differences(self) -> tuple[str, ...]:
+        """How the database differs from the metadata, a line each."""
+        self.metadata()
+        declared = self._context.opts["target_metadata"]
+        return tuple(_in_words(entry) for entry in compare_metadata(self._context, declared))
+
+    def create_version_table(self) -> None:
+        """Make the version table if there is none, inside the transaction."""
+        self._context._version.create(self.connection, checkfirst=True)
+
+    def as_one_transaction(self) -> None:
+        """Keep Alembic from committing after each step: create and stamp are one piece."""
+        self._context._transaction_per_migration = False
+
+    @property
+    def offline(self) -> bool:
+        """Whether statements are written down instead of executed."""
+        return self._context.as_sql
+
+
+def _in_words(entry: Any) -> str:
+    if isinstance(entry, list):  # changes of one column come together
+        return "; ".join(_in_words(change) for change in entry)
+    kind, *what = entry
+    verb, _, noun = str(kind).partition("_")
+    named = [getattr(item, "name", item) for item in what if item is not None]
+    return f"{verb} {noun.replace('_', ' ')} {' '.join(str(name) for name in named[:3])}".strip()

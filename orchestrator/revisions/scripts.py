@@ -1,0 +1,244 @@
+"""The revision scripts of a project: loaded once a run, asked what lies where."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationStep, StampStep
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import ResolutionError, RevisionError, RevisionMap
+from alembic.util import CommandError, to_tuple
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.results import Revision
+from orchestrator.state import ScriptLocations
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step as Alembic takes it; `revision` is None for a stamp, which runs nothing."""
+
+    alembic: MigrationStep
+    revision: Revision | None = None
+
+
+class Scripts:
+    """The script directory of an Alembic config.
+
+    The methods of `ScriptDirectory` that have no public name (`_load_revisions`,
+    `_upgrade_revs`, `_downgrade_revs`, `_stamp_revs`, and `_parse_upgrade_target` of its map)
+    are called here and nowhere else; tried with Alembic 1.16 to 1.20.
+    """
+
+    def __init__(
+        self, config: Config, fingerprint: Callable[[ScriptLocations], str] = lambda _: ""
+    ) -> None:
+        self.config = config
+        with _explained(config):
+            self.directory = ScriptDirectory.from_config(config)
+            if not os.path.isfile(self.directory.env_py_location):
+                raise ConfigurationError(
+                    f"The script location {self.directory.dir} has no env.py: "
+                    f"{self.directory.env_py_location} does not exist.",
+                    setting="script_location",
+                )
+            # Taken before the scripts are read: an edit in between is not missed.
+            self.fingerprint = fingerprint(self.locations())
+            self.directory.revision_map = RevisionMap(self._load)
+            self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
+
+    def _load(self) -> Iterator[Script]:
+        """The scripts, complete: Alembic only warns of a lost parent and of an id given twice."""
+        scripts = list(self.directory._load_revisions())
+        by_id: dict[str, Script] = {}
+        for script in scripts:
+            twin = by_id.setdefault(script.revision, script)
+            if twin is not script:
+                raise ConfigurationError(
+                    f"Two revision files have the id {script.revision}: {twin.path} and "
+                    f"{script.path}. Give one of them another id."
+                )
+        known = by_id.keys() | {label for script in scripts for label in script.branch_labels}
+        for script in scripts:
+            dependencies = to_tuple(script.dependencies, default=())
+            for parent in (*to_tuple(script.down_revision, default=()), *dependencies):
+                # An id may be shortened, in a file too.
+                if parent not in known and not any(name.startswith(parent) for name in known):
+                    raise ConfigurationError(
+                        f"The revision file {script.path} names the parent {parent}, which no "
+                        "revision file has."
+                    )
+        return iter(scripts)
+
+    def resolve(self, target: str, versions: Collection[str] = ()) -> tuple[str, ...]:
+        """The revisions that a target stands for, relative ones from these versions.
+
+        Raises `ConfigurationError` where there is no such revision, and where `head` could be
+        several.
+        """
+        if target == "heads":
+            return self.heads
+        if target == "head" and len(self.heads) > 1:
+            raise ConfigurationError(
+                f"The target `head` is not one revision: there are the heads "
+                f"{', '.join(self.heads)}. Use `heads` for all of them, or name one.",
+                setting="target",
+                allowed=("heads", *self.heads),
+            )
+        with _explained(self.config, setting="target"):
+            try:
+                found = self.directory.revision_map._parse_upgrade_target(
+                    tuple(versions), target, assert_relative_length=True
+                )
+            except ResolutionError as error:
+                raise ConfigurationError(
+                    f"The scripts have no revision or label {target!r}. Nothing was changed. "
+                    f"The newest are: {', '.join(self.heads) or 'none'}.",
+                    setting="target",
+                ) from error
+        return tuple(revision.revision for revision in found if isinstance(revision, Script))
+
+    def unknown(self, versions: Collection[str]) -> tuple[str, ...]:
+        """Those of the version rows that no script has; a shortened id is not known."""
+        return tuple(version for version in versions if self._get(version) is None)
+
+    def missing(self, target: Sequence[str], versions: Collection[str]) -> tuple[str, ...]:
+        """Those of the target's revisions that these versions have not reached."""
+        if set(target) <= set(versions):
+            return ()
+        reached = self.ancestors(versions)
+        return tuple(revision for revision in target if revision not in reached)
+
+    def ancestors(self, versions: Collection[str]) -> set[str]:
+        """These versions with all that they descend from or depend on; unknown ones aside."""
+        known = tuple(version for version in versions if self._get(version) is not None)
+        if not known:
+            return set()
+        return {script.revision for script in self.directory.iterate_revisions(known, "base")}
+
+    def upgrade(self, target: str, versions: Sequence[str]) -> list[Step]:
+        """What an upgrade of a database at these versions runs, in order."""
+        with _explained(self.config, setting="target"):
+            steps = self.directory._upgrade_revs(target, cast("str", tuple(versions)))
+        return [Step(step, _named(step.revision)) for step in steps]
+
+    def downgrade(self, target: str, versions: Sequence[str]) -> list[Step]:
+        """What a downgrade of a database at these versions runs, in order."""
+        with _explained(self.config, setting="target"):
+            steps = self.directory._downgrade_revs(target, cast("str", tuple(versions)))
+        return [Step(step, _named(step.revision)) for step in steps]
+
+    def stamp(self, target: str, versions: Sequence[str], *, purge: bool = False) -> list[Step]:
+        """What sets the version rows to the target; `purge` takes every row away before.
+
+        Alembic's own purge deletes before its transaction begins, so the rows are taken away
+        by steps here, which ask nothing of scripts that may not exist.
+        """
+        steps: list[StampStep] = []
+        if purge:
+            removal = (
+                StampStep(row, None, False, True, self.directory.revision_map) for row in versions
+            )
+            steps.extend(removal)
+            versions = ()
+        with _explained(self.config, setting="target"):
+            steps.extend(self.directory._stamp_revs(target, tuple(versions)))
+        return [Step(step) for step in steps]
+
+    def pending(self, target: str, versions: Sequence[str]) -> tuple[Revision, ...]:
+        """The revisions that an upgrade would run, in order."""
+        return tuple(step.revision for step in self.upgrade(target, versions) if step.revision)
+
+    def file_of(self, revision: str) -> str | None:
+        """The path of a revision's file."""
+        script = self._get(revision)
+        return script.path if script else None
+
+    def locations(self) -> ScriptLocations:
+        """Where everything lies that these scripts were made from."""
+        config = self.config
+        return ScriptLocations(
+            script_location=cast("str", config.get_alembic_option("script_location")),
+            version_locations=tuple(str(path) for path in self.directory.version_locations),
+            recursive=self.directory.recursive_version_locations,
+        )
+
+    def _get(self, revision: str) -> Script | None:
+        try:
+            script = self.directory.get_revision(revision)
+        except CommandError:
+            return None
+        # Alembic also finds a revision by the beginning of its id.
+        return script if script and script.revision == revision else None
+
+
+def load(
+    script_location: str | None,
+    config_files: Sequence[Path],
+    fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
+) -> Scripts:
+    """Load the scripts that the settings name, with the config files that exist.
+
+    Raises `ConfigurationError`, naming the file, where there is no
+    script location, no `env.py`, or a revision file that cannot be imported or does not fit.
+    """
+    present = {path.suffix == ".toml": str(path) for path in config_files if path.is_file()}
+    config = Config(present.get(False), toml_file=present.get(True))
+    if not config.file_config.has_section(config.config_ini_section):
+        config.file_config.add_section(config.config_ini_section)
+    if script_location:
+        config.set_main_option("script_location", script_location.replace("%", "%%"))
+    elif not config.get_alembic_option("script_location"):
+        raise ConfigurationError(
+            "No script location is known. Set `script_location` (a path, or package:directory), "
+            "or run where an alembic.ini or a pyproject.toml with [tool.alembic] names it.",
+            setting="script_location",
+        )
+    return Scripts(config, fingerprint)
+
+
+def _named(script: Script) -> Revision:
+    description = (script.doc or "").strip().splitlines()
+    return Revision(revision=script.revision, description=description[0] if description else "")
+
+
+@contextmanager
+def _explained(config: Config, setting: str = "script_location") -> Iterator[None]:
+    """Turn whatever is wrong with the scripts into a `ConfigurationError` that names the file."""
+    try:
+        yield
+    except (ConfigurationError, KeyboardInterrupt):
+        raise
+    except (CommandError, RevisionError) as error:
+        raise ConfigurationError(f"{str(error).rstrip('.')}.", setting=setting) from error
+    except (Exception, SystemExit) as error:
+        file, line = where(error)
+        raise ConfigurationError(
+            f"The script {file}, line {line}, cannot be imported: {type(error).__name__}: {error}.",
+            setting=setting,
+        ) from error
+
+
+def where(error: BaseException, within: str = "") -> tuple[str | None, int | None]:
+    """The file and line at which an error arose, the innermost below a directory if given."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    frames: list[Any] = list(traceback.extract_tb(error.__traceback__))
+    inside = [frame for frame in frames if within and frame.filename.startswith(within)]
+    # Without a directory: the innermost frame that is a script, not a library's.
+    outside = [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename
+        and not frame.filename.startswith(("<", os.path.dirname(os.__file__)))
+    ]
+    for frame in reversed(inside or outside or frames):
+        return frame.filename, frame.lineno
+    return None, None

@@ -1,0 +1,183 @@
+"""One real transaction on SQLite, for whatever connection `env.py` brings.
+
+Python's driver begins transactions by itself, late, and never for DDL; SQLAlchemy leaves that
+as it is (https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable). So a
+migration that is killed leaves half of itself behind. Here the driver is told to begin none,
+and `BEGIN IMMEDIATE` is sent before anything is read that a decision rests on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+from orchestrator.errors import DatabaseUnavailable, TaskFailed
+
+_TRY_MILLISECONDS: Final = 50
+
+
+class TransactionEnded(Exception):
+    """A migration ended the transaction that it ran in; `by` is `commit` or `rollback`."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"the migration ended its transaction by a {by}")
+        self.by = by
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Whether SQLite said that another connection is in the way (SQLITE_BUSY, SQLITE_LOCKED)."""
+    error = getattr(error, "orig", error)
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class SQLiteTransaction:
+    """The transaction of one pass. The connection is taken from its pool for good.
+
+    Enforcement of foreign keys is off inside, as batch mode drops and renames tables, which
+    would cascade; violations that are new are an error at the end. `url` is redacted, for
+    messages. `interrupted` raises where waiting for another writer should end.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        url: str,
+        busy_seconds: float,
+        interrupted: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._busy_seconds = busy_seconds
+        self._interrupted = interrupted
+        self._connection = connection
+        self._violations: Counter[tuple[Any, ...]] | None = None
+        self._rolled_back = False
+        self._driver: Any = connection.connection.driver_connection
+        # An application's own pool must never get the altered connection back.
+        connection.detach()
+        self._proxy = connection.connection
+        self._autocommit_by_env = self._is_autocommit()
+        event.listen(connection, "begin", self._on_begin)
+        event.listen(connection, "rollback", self._on_rollback)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the driver is in a transaction."""
+        return bool(self._driver.in_transaction)
+
+    def begin(self) -> None:
+        """Begin. Waits for another writer, then raises `DatabaseUnavailable`."""
+        self._take_control()
+        if not self.is_open and self._execute("PRAGMA foreign_keys")[0][0]:
+            self._execute("PRAGMA foreign_keys = OFF")
+            self._violations = self._foreign_key_violations()
+        self.ensure()
+
+    def ensure(self) -> None:
+        """Begin again if the transaction was ended, as Alembic does between revisions."""
+        if self.is_open:
+            return
+        self._take_control()
+        began = time.monotonic()
+        self._execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
+        while True:
+            self._interrupted()
+            try:
+                self._execute("BEGIN IMMEDIATE")
+                break
+            except Exception as error:
+                waited = time.monotonic() - began
+                if not is_busy(error):
+                    raise self._unavailable(f"cannot be written: {error}", waited) from error
+                if waited >= self._busy_seconds:
+                    raise self._unavailable(
+                        f"was busy with another writer for {waited:.1f} s", waited, busy=True
+                    ) from error
+        # Readers can be in the way of the commit.
+        self._execute(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
+
+    def before_step(self) -> None:
+        """Make sure that a revision runs in a transaction of ours."""
+        self.ensure()
+        self._rolled_back = False
+
+    def after_step(self) -> None:
+        """Raise `TransactionEnded` if the revision did not leave the transaction open."""
+        if self._rolled_back:
+            raise TransactionEnded("rollback")
+        if not self.is_open:
+            raise TransactionEnded("commit")
+
+    def check_foreign_keys(self, task: str) -> None:
+        """Raise `TaskFailed` for rows that lost their parent in this transaction."""
+        if self._violations is None:
+            return
+        new = self._foreign_key_violations() - self._violations
+        if new:
+            told = ", ".join(f"{table} -> {parent}: {n}" for (table, parent), n in new.items())
+            raise TaskFailed(
+                f"{task} left rows whose foreign key has no parent ({told}). The transaction is "
+                "rolled back. Enforcement is off inside a migration: delete or move such rows "
+                "in the migration itself.",
+                task=task,
+            )
+
+    def commit(self) -> None:
+        """Commit, whether or not Alembic or `env.py` would."""
+        if self.is_open:
+            self._execute("COMMIT")
+
+    def abandon(self) -> None:
+        """Roll back what a pass left open, where `env.py` did not close its connection."""
+        driver = self._driver
+        if isinstance(driver, sqlite3.Connection):
+            try:
+                driver.rollback()
+            except sqlite3.ProgrammingError:
+                pass  # closed, as it should be: that rolled back
+
+    def _take_control(self) -> None:
+        # Python 3.12 has a newer attribute that would overrule the older one.
+        if getattr(self._driver, "autocommit", None) in (True, False):
+            self._driver.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined] # since 3.12
+        dbapi_connection: Any = self._proxy.dbapi_connection
+        dbapi_connection.isolation_level = None
+
+    def _execute(self, statement: str) -> list[Any]:
+        cursor = self._proxy.cursor()
+        try:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+        finally:
+            cursor.close()
+
+    def _foreign_key_violations(self) -> Counter[tuple[Any, ...]]:
+        # Counted by table and parent: a table that is copied may number its rows anew.
+        rows = self._execute("PRAGMA foreign_key_check")
+        return Counter((table, parent) for table, _, parent, _ in rows)
+
+    def _is_autocommit(self) -> bool:
+        return self._connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+
+    def _on_begin(self, _: Connection) -> None:
+        # An autocommit block of Alembic's begins a SQLAlchemy transaction that must be none.
+        if self._autocommit_by_env or not self._is_autocommit():
+            self.ensure()
+
+    def _on_rollback(self, _: Connection) -> None:
+        self._rolled_back = True
+
+    def _unavailable(self, what: str, waited: float, *, busy: bool = False) -> DatabaseUnavailable:
+        return DatabaseUnavailable(
+            f"The database {self._url} {what}. Nothing was changed.",
+            url=self._url,
+            waited_seconds=waited,
+            busy=busy,
+        )

@@ -1,0 +1,327 @@
+"""One run, from the probe to the terminal event: section 2 of the design, top to bottom."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import anyio
+from anyio import from_thread, to_thread
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from orchestrator.broadcast import Broadcast
+from orchestrator.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    Interrupted,
+    LockTimeout,
+    OrchestratorError,
+)
+from orchestrator.events import (
+    DatabaseReady,
+    LockAcquired,
+    LockReleased,
+    RunCancelled,
+    RunFailed,
+    RunStarted,
+    StateObserved,
+)
+from orchestrator.inspection import Watch
+from orchestrator.journal import Journal
+from orchestrator.leading import Leader
+from orchestrator.peers import Peers, Waiter
+from orchestrator.plan import Command
+from orchestrator.publication import Publication
+from orchestrator.resources import Resources
+from orchestrator.results import AppliedRevision, ErrorReport, Holder, RunReport
+from orchestrator.waiting import hold
+from orchestrator.warm import Ended, probe_known
+from orchestrator.work import Job, Outcome
+
+_FOLLOW_SECONDS: Final = (0.25, 2.0)
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs one job, once. `report` is there when it has ended, however it ended."""
+
+    def __init__(self, resources: Resources, job: Job, broadcast: Broadcast) -> None:
+        self.report: RunReport | None = None
+        self._resources = resources
+        self._settings = resources.settings
+        self._job = job
+        self._broadcast = broadcast
+        self._emit = broadcast.emit
+        self._began = time.monotonic()
+        self._waited_seconds = 0.0
+        self._warnings: list[str] = []
+        self._journal: Journal | None = None
+        self._leader: Leader | None = None
+        self._limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
+
+    async def run(self, background: TaskGroup) -> None:
+        """Run to the terminal event. Raises the `OrchestratorError` of a run that failed.
+
+        Cancellation ends the run between two revisions; what has run until then is kept.
+        """
+        unprepared = self._prepare()
+        self._emit(
+            RunStarted(
+                command=self._job.command,
+                mode=self._settings.mode,
+                target=self._job.target,
+                lock_timeout_seconds=self._settings.lock_timeout_seconds,
+            )
+        )
+        try:
+            if unprepared is not None:
+                raise unprepared
+            ended = await self._reach_target(background)
+        except OrchestratorError as error:
+            self._end("failed", self._unfinished(error.applied), error.report())
+            raise
+        except Exception as error:
+            # A fault of ours; whoever waits for the terminal event must get it all the same.
+            report = ErrorReport(type=type(error).__name__, message=str(error), exit_code=1)
+            self._end("failed", self._unfinished(), report)
+            raise
+        except BaseException:
+            self._end("cancelled", self._unfinished())
+            raise
+        else:
+            self._end("cancelled" if ended.cancelled else "ready", ended)
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+
+    def _prepare(self) -> ConfigurationError | None:
+        """Make the state directory and open the journal, before the first event is emitted."""
+        follows = self._follows
+        try:
+            if not follows:
+                self._resources.prepare()
+            self._journal = self._resources.journal()
+        except ConfigurationError as error:
+            # Who only follows writes nothing but the journal, and can do without it.
+            return None if follows and self._settings.journal is None else error
+        if self._journal is not None:
+            self._broadcast.add(self._journal)
+        return None
+
+    @property
+    def _follows(self) -> bool:
+        return self._settings.mode == "follow" and self._job.command is Command.RUN
+
+    async def _reach_target(self, background: TaskGroup) -> Ended:
+        peers = Peers(self._resources.record(), emit=self._emit)
+        if self._follows:
+            return await self._follow(peers)
+        ready = await self._probe(under_lock=False)
+        if ready is not None:
+            return ready
+        lock = self._resources.lock()
+        waiter = Waiter(
+            peers,
+            lock.name,
+            self._job,
+            adopts_failures=self._settings.on_peer_failure == "fail",
+            probe=partial(self._probe, under_lock=False),
+            fingerprint=self._fingerprint,
+        )
+        held_since: float | None = None
+        try:
+            async with hold(
+                lock,
+                timeout_seconds=self._settings.lock_timeout_seconds,
+                between_tries=waiter.between_tries,
+            ) as waited:
+                if waited is None:
+                    return waiter.adopted()
+                held_since = time.monotonic()
+                self._emit(LockAcquired(lock=lock.name, waited_seconds=waiter.waited_seconds))
+                # The leader may have ended between the last look and this try.
+                if waiter.tries and await waiter.look():
+                    return waiter.adopted()
+                return await self._lead(background)
+        except LockTimeout as timeout:
+            raise _named(timeout, peers.holder()) from None
+        finally:
+            self._waited_seconds = waiter.waited_seconds
+            if held_since is not None:
+                held = time.monotonic() - held_since
+                self._emit(LockReleased(lock=lock.name, held_seconds=held))
+
+    async def _lead(self, background: TaskGroup) -> Ended:
+        publication = Publication(
+            self._resources.record(),
+            run_id=self._broadcast.run_id,
+            command=self._job.command,
+            target=self._job.target,
+            release=self._settings.release,
+            warn=self._warnings.append,
+        )
+        self._broadcast.add(publication)
+        background.start_soon(publication.keep_fresh)
+        leader = self._leader = Leader(
+            self._resources,
+            self._job,
+            emit=self._emit,
+            cancelled=_is_cancelled,
+            scripts_loaded=publication.scripts_loaded,
+        )
+        outcome, error = "cancelled", None
+        try:
+            ended = await self._probe(under_lock=True)
+            if ended is None:
+                ended = await self._in_thread(leader.lead)
+            outcome = "cancelled" if ended.cancelled else "ready"
+            return ended
+        except OrchestratorError as failure:
+            outcome, error = "failed", failure.report()
+            raise
+        finally:
+            publication.end(outcome, error)
+
+    async def _probe(self, *, under_lock: bool) -> Ended | None:
+        """The end of the run, if the remembered target is reached.
+
+        A single command looks more closely, always.
+        """
+        if self._job.command is not Command.RUN:
+            return None
+        ready = await self._in_thread(partial(probe_known, self._resources, _interrupt))
+        if ready is not None and ready.state_before is not None:
+            self._emit(
+                StateObserved(
+                    state=ready.state_before,
+                    versions=ready.versions,
+                    target_revisions=ready.versions,
+                    under_lock=under_lock,
+                )
+            )
+        return ready
+
+    async def _follow(self, peers: Peers) -> Ended:
+        watch = Watch(self._resources)
+        began = time.monotonic()
+        pause, longest = _FOLLOW_SECONDS
+        while True:
+            try:
+                ended = await self._in_thread(partial(watch.ready, _interrupt))
+            except DatabaseUnavailable as error:
+                if not error.busy:
+                    raise
+                ended = None
+            self._waited_seconds = waited = time.monotonic() - began
+            if ended is not None:
+                return ended
+            left = self._settings.lock_timeout_seconds - waited
+            if left <= 0:
+                holder = peers.holder()
+                raise LockTimeout(
+                    f"The database {self._resources.shown_url} was not at its target after "
+                    f"{waited:.1f} s. This process only follows: another one has to migrate. "
+                    + (f"Seen at work: {holder}." if holder else "None was seen at work."),
+                    lock=None,
+                    holder=holder,
+                    waited_seconds=waited,
+                )
+            peers.tell_waiting("database", waited)
+            await anyio.sleep(min(left, pause * random.uniform(0.75, 1.25)))
+            pause = min(longest, pause * 1.5)
+
+    async def _fingerprint(self) -> str:
+        return await self._in_thread(lambda: self._resources.scripts().fingerprint)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await to_thread.run_sync(work, limiter=self._limiter)
+        except Interrupted:
+            await checkpoint()  # raises: that is why it was interrupted
+            raise AssertionError("interrupted without a cancellation") from None
+
+    def _end(self, outcome: str, ended: Ended, error: ErrorReport | None = None) -> None:
+        """Make the report, and emit the terminal event."""
+        duration = time.monotonic() - self._began
+        if self._journal is not None and self._journal.loss is not None:
+            self._warnings.append(self._journal.loss)
+        self.report = RunReport(
+            run_id=self._broadcast.run_id,
+            outcome=outcome,
+            command=self._job.command,
+            led=ended.led,
+            state_before=ended.state_before,
+            versions=ended.versions,
+            applied=ended.applied,
+            tasks=ended.tasks,
+            waited_seconds=self._waited_seconds,
+            duration_seconds=duration,
+            error=error,
+            warnings=tuple(self._warnings),
+        )
+        match outcome:
+            case "ready":
+                self._emit(
+                    DatabaseReady(
+                        versions=ended.versions,
+                        applied=ended.applied,
+                        led=ended.led,
+                        duration_seconds=duration,
+                    )
+                )
+            case "cancelled":
+                self._emit(RunCancelled(applied=ended.applied))
+            case _ if error is not None:
+                self._emit(
+                    RunFailed(
+                        error=error.type,
+                        message=error.message,
+                        exit_code=error.exit_code,
+                        applied=ended.applied,
+                    )
+                )
+
+    def _unfinished(self, applied: tuple[AppliedRevision, ...] = ()) -> Ended:
+        """What is known of a run that did not reach its target."""
+        outcome = self._leader.outcome if self._leader else Outcome()
+        return Ended(
+            versions=self._leader.found if self._leader else (),
+            state_before=outcome.before.state if outcome.before else None,
+            applied=applied,
+            tasks=tuple(outcome.tasks) if applied else (),
+            led=bool(outcome.plan),
+        )
+
+
+def _is_cancelled() -> bool:
+    """Asked in a worker thread: whether the task that waits for it is cancelled."""
+    try:
+        from_thread.check_cancelled()
+    except anyio.NoEventLoopError:
+        raise
+    except BaseException:  # noqa: BLE001 - each event loop has its own
+        return True
+    return False
+
+
+def _interrupt() -> None:
+    if _is_cancelled():
+        raise Interrupted
+
+
+def _named(timeout: LockTimeout, holder: Holder | None) -> LockTimeout:
+    """The timeout with the name of the holder, which the lock itself does not know."""
+    by = f"by {holder}" if holder else "by a process that has not told who it is"
+    return LockTimeout(
+        f"The {timeout.lock} lock was held {by} for all of the {timeout.waited_seconds:.1f} s "
+        "that this process waited. Nothing was changed. A longer `lock_timeout_seconds` waits "
+        "longer; the lock is free as soon as its holder ends, however it ends.",
+        lock=timeout.lock,
+        holder=holder,
+        waited_seconds=timeout.waited_seconds,
+    )

@@ -1,0 +1,76 @@
+"""What a database can be found to be, how that is told, and what its target is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DatabaseState(StrEnum):
+    """Every state a database can be in; `classify` gives each observation exactly one."""
+
+    ABSENT = "absent"
+    EMPTY = "empty"
+    UNVERSIONED = "unversioned"
+    BEHIND = "behind"
+    CURRENT = "current"
+    UNRECOGNISED = "unrecognised"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """One look at a database, beside what the scripts say about it.
+
+    `tables` are those that count: not the database's own, and not the version table.
+    `target` is what is to be reached, `missing` the part of it that is not yet, and
+    `unknown` the version rows that no script has. `differences` is filled only where a
+    comparison with the metadata was asked for (`unversioned = "adopt"`).
+    """
+
+    exists: bool = True
+    tables: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    differences: tuple[str, ...] | None = None
+
+    @property
+    def state(self) -> DatabaseState:
+        """The state of the database that was observed."""
+        return classify(self)
+
+
+def classify(observation: Observation) -> DatabaseState:
+    """Name the state of a database.
+
+    A project without a single revision has nothing to be behind of: tables without a
+    version row are then `current`, not `unversioned`.
+    """
+    if not observation.exists:
+        return DatabaseState.ABSENT
+    if observation.unknown:
+        return DatabaseState.UNRECOGNISED
+    if not observation.versions and not observation.tables:
+        return DatabaseState.EMPTY
+    if not observation.missing:
+        return DatabaseState.CURRENT
+    return DatabaseState.BEHIND if observation.versions else DatabaseState.UNVERSIONED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScriptLocations:
+    """Where a project's scripts lie, as its Alembic config words it."""
+
+    script_location: str
+    version_locations: tuple[str, ...]
+    recursive: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownTarget:
+    """The version rows of a database at its target, and the table they stand in."""
+
+    versions: tuple[str, ...]
+    version_table: str
+    version_table_schema: str | None

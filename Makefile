@@ -11,8 +11,10 @@ run: .venv/app.done ## Migrate the reference application's database, and show it
 	$(BIN)/orchestrator run --config config/orchestrator.toml
 	$(BIN)/orchestrator status --config config/orchestrator.toml
 
-serve: .venv/app.done ## Serve the reference application with several workers
-	$(BIN)/uvicorn app.main:app --workers $(WORKERS) --port $(PORT)
+serve: .venv/app.done ## Serve the reference application with several workers, on a new database
+	rm -rf var/serve.db var/.serve.db.orchestrator
+	ORCHESTRATOR_DATABASE_URL=sqlite:///var/serve.db \
+		$(BIN)/uvicorn --factory app.main:create_app --workers $(WORKERS) --port $(PORT)
 
 test: .venv/test.done ## Run the whole test suite, with coverage of child processes
 	$(BIN)/coverage erase

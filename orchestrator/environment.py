@@ -41,7 +41,7 @@ def run_migrations(
     unless they say otherwise. Raises `ConfigurationError` where no URL is known.
     """
     inside = context.config.attributes.get(ATTRIBUTE, False)
-    written = context.config.get_main_option("sqlalchemy.url")
+    written = context.config.get_alembic_option("sqlalchemy.url")
     resources = Resources(load(database_url=written))
     url = resources.url
     options.setdefault("render_as_batch", url.get_backend_name() == "sqlite")

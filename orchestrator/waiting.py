@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from orchestrator.errors import LockTimeout
 from orchestrator.locks.base import Lock
@@ -26,10 +27,10 @@ async def hold(
 ) -> AsyncIterator[float | None]:
     """Hold the lock for the length of the block; yields how many seconds it was waited for.
 
-    After each try that fails, `between_tries` is awaited with the seconds waited so far. If it
-    returns True the lock is not needed any more, and None is yielded without it; what it
-    raises ends the waiting. With a timeout of 0 there are two tries, 20 ms apart: a single
-    one could meet somebody who only looks whether the lock is held.
+    After the first try that fails, and before each that follows, `between_tries` is awaited
+    with the seconds waited so far. If it returns True the lock is not needed any more, and None
+    is yielded without it; what it raises ends the waiting. With a timeout of 0 there are two
+    tries, 20 ms apart: a single one could meet somebody who only looks whether it is held.
 
     Raises `LockTimeout` at the deadline. Cancellation while waiting holds nothing, and the
     release is not a point of cancellation.
@@ -49,11 +50,24 @@ async def acquire(
 ) -> float | None:
     """Take the lock as `hold` does, and leave the release to the caller."""
     began = time.monotonic()
-    await anyio.lowlevel.checkpoint()
-    last_try = False
-    while not lock.try_acquire():
+    await checkpoint()
+    if lock.try_acquire():
+        return 0.0
+    waited = 0.0
+    if await between_tries(waited):
+        return None
+    while True:
+        left = timeout_seconds - waited
+        pause = max(_SECOND_TRY_SECONDS, min(left, random.uniform(*_POLL_SECONDS)))
+        await anyio.sleep(pause)
         waited = time.monotonic() - began
-        if last_try:
+        # Looked at before each try, so that those whom the leader made ready leave together
+        # instead of taking the lock in turn.
+        if await between_tries(waited):
+            return None
+        if lock.try_acquire():
+            return waited
+        if left <= pause:
             raise LockTimeout(
                 f"The {lock.name} lock was held for the {waited:.1f} s that were waited. "
                 "Nothing was changed.",
@@ -61,10 +75,3 @@ async def acquire(
                 holder=None,
                 waited_seconds=waited,
             )
-        if await between_tries(waited):
-            return None
-        left = timeout_seconds - (time.monotonic() - began)
-        pause = max(_SECOND_TRY_SECONDS, min(left, random.uniform(*_POLL_SECONDS)))
-        last_try = left <= pause
-        await anyio.sleep(pause)
-    return time.monotonic() - began

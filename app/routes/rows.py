@@ -1,0 +1,50 @@
+"""Single rows: found or 404, changed column by column, refused with 409."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import ormar
+from fastapi import HTTPException, status
+
+Row = TypeVar("Row", bound=ormar.Model)
+
+
+async def found(rows: ormar.QuerySet[Row], row_id: int) -> Row:
+    """Return the row with this id, or answer 404 with what was looked for."""
+    row = await rows.get_or_none(id=row_id)
+    if row is None:
+        kind = rows.model.__name__.lower()
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"there is no {kind} {row_id}")
+    return row
+
+
+async def changed(row: Row, change: Mapping[str, Any]) -> Row:
+    """Write the columns that the client named, and no others.
+
+    ormar writes all columns unless it is told which, and would put back what other requests
+    changed since the row was read.
+    """
+    return await row.update(_columns=list(change), **change) if change else row
+
+
+@contextmanager
+def conflicts(*, missing: str = "", taken: str = "") -> Iterator[None]:
+    """Answer 409 where the database refuses a write, and say why.
+
+    The database is asked by writing, not by looking first: between a look and the write, another
+    worker may delete the row that is referred to.
+
+    Args:
+        missing: what to say if the write refers to a row that does not exist.
+        taken: what to say if another row has the same unique columns.
+    """
+    reasons = {"SQLITE_CONSTRAINT_FOREIGNKEY": missing, "SQLITE_CONSTRAINT_UNIQUE": taken}
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        reason = reasons.get(error.sqlite_errorname)
+        if not reason:
+            raise
+        raise HTTPException(status.HTTP_409_CONFLICT, reason) from error

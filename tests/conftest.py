@@ -1,0 +1,30 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project, make_project
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Every async test of the library runs on both event loops."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of whoever runs the suite do not reach the tests."""
+    for name in list(os.environ):
+        if name.startswith("ORCHESTRATOR_") or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An Alembic project without revisions yet."""
+    return make_project(tmp_path)

@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: run serve test check soak bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
-	$(BIN)/orchestrator run --config config/orchestrator.toml
-	$(BIN)/orchestrator status --config config/orchestrator.toml
+	@$(BIN)/orchestrator run --config config/orchestrator.toml
+	@$(BIN)/orchestrator status --config config/orchestrator.toml
 
 serve: .venv/app.done ## Serve the reference application with several workers, on a new database
 	rm -rf var/serve.db var/.serve.db.orchestrator
@@ -33,11 +33,11 @@ check: .venv/test.done ## Format, lint and types
 
 .venv/app.done: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable . --group app
-	touch $@
+	@touch $@
 
 .venv/test.done: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable . --group test --group check
-	touch $@ .venv/app.done
+	@touch $@ .venv/app.done
 
 clean: ## Remove everything that was made
 	rm -rf .venv var build dist .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis

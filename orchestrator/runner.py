@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
 
 import anyio
-from anyio import from_thread, to_thread
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from orchestrator.broadcast import Broadcast
 from orchestrator.errors import (
     ConfigurationError,
-    DatabaseUnavailable,
-    Interrupted,
     LockTimeout,
     OrchestratorError,
 )
@@ -30,6 +23,7 @@ from orchestrator.events import (
     RunStarted,
     StateObserved,
 )
+from orchestrator.following import Following
 from orchestrator.inspection import Watch
 from orchestrator.journal import Journal
 from orchestrator.leading import Leader
@@ -38,13 +32,10 @@ from orchestrator.plan import Command
 from orchestrator.publication import Publication
 from orchestrator.resources import Resources
 from orchestrator.results import AppliedRevision, ErrorReport, Holder, RunReport
+from orchestrator.threads import in_thread, interrupt, is_cancelled
 from orchestrator.waiting import hold
 from orchestrator.warm import Ended, probe_known
 from orchestrator.work import Job, Outcome
-
-_FOLLOW_SECONDS: Final = (0.25, 2.0)
-
-T = TypeVar("T")
 
 
 class Runner:
@@ -171,14 +162,14 @@ class Runner:
             self._resources,
             self._job,
             emit=self._emit,
-            cancelled=_is_cancelled,
+            cancelled=is_cancelled,
             scripts_loaded=publication.scripts_loaded,
         )
         outcome, error = "cancelled", None
         try:
             ended = await self._probe(under_lock=True)
             if ended is None:
-                ended = await self._in_thread(leader.lead)
+                ended = await in_thread(leader.lead, self._limiter)
             outcome = "cancelled" if ended.cancelled else "ready"
             return ended
         except OrchestratorError as failure:
@@ -194,7 +185,7 @@ class Runner:
         """
         if self._job.command is not Command.RUN:
             return None
-        ready = await self._in_thread(partial(probe_known, self._resources, _interrupt))
+        ready = await in_thread(partial(probe_known, self._resources, interrupt), self._limiter)
         if ready is not None and ready.state_before is not None:
             self._emit(
                 StateObserved(
@@ -208,46 +199,43 @@ class Runner:
 
     async def _follow(self, peers: Peers) -> Ended:
         watch = Watch(self._resources)
-        began = time.monotonic()
-        pause, longest = _FOLLOW_SECONDS
-        while True:
-            try:
-                ended = await self._in_thread(partial(watch.ready, _interrupt))
-            except DatabaseUnavailable as error:
-                if not error.busy:
-                    raise
-                ended = None
-            self._waited_seconds = waited = time.monotonic() - began
-            if ended is not None:
-                return ended
-            left = self._settings.lock_timeout_seconds - waited
-            if left <= 0:
-                holder = peers.holder()
-                raise LockTimeout(
-                    f"The database {self._resources.shown_url} was not at its target after "
-                    f"{waited:.1f} s. This process only follows: another one has to migrate. "
-                    + (f"Seen at work: {holder}." if holder else "None was seen at work."),
-                    lock=None,
-                    holder=holder,
-                    waited_seconds=waited,
-                )
-            peers.tell_waiting("database", waited)
-            await anyio.sleep(min(left, pause * random.uniform(0.75, 1.25)))
-            pause = min(longest, pause * 1.5)
+        following = Following(
+            lambda: in_thread(partial(watch.ready, interrupt), self._limiter),
+            peers,
+            database=self._resources.shown_url,
+            timeout_seconds=self._settings.lock_timeout_seconds,
+        )
+        try:
+            return await following.until_ready()
+        finally:
+            self._waited_seconds = following.waited_seconds
 
     async def _fingerprint(self) -> str:
-        return await self._in_thread(lambda: self._resources.scripts().fingerprint)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        try:
-            return await to_thread.run_sync(work, limiter=self._limiter)
-        except Interrupted:
-            await checkpoint()  # raises: that is why it was interrupted
-            raise AssertionError("interrupted without a cancellation") from None
+        return await in_thread(lambda: self._resources.scripts().fingerprint, self._limiter)
 
     def _end(self, outcome: str, ended: Ended, error: ErrorReport | None = None) -> None:
-        """Make the report, and emit the terminal event."""
+        """Emit the terminal event, and make the report."""
         duration = time.monotonic() - self._began
+        if error is not None:
+            self._emit(
+                RunFailed(
+                    error=error.type,
+                    message=error.message,
+                    exit_code=error.exit_code,
+                    applied=ended.applied,
+                )
+            )
+        elif outcome == "cancelled":
+            self._emit(RunCancelled(applied=ended.applied))
+        else:
+            self._emit(
+                DatabaseReady(
+                    versions=ended.versions,
+                    applied=ended.applied,
+                    led=ended.led,
+                    duration_seconds=duration,
+                )
+            )
         if self._journal is not None and self._journal.loss is not None:
             self._warnings.append(self._journal.loss)
         self.report = RunReport(
@@ -264,27 +252,6 @@ class Runner:
             error=error,
             warnings=tuple(self._warnings),
         )
-        match outcome:
-            case "ready":
-                self._emit(
-                    DatabaseReady(
-                        versions=ended.versions,
-                        applied=ended.applied,
-                        led=ended.led,
-                        duration_seconds=duration,
-                    )
-                )
-            case "cancelled":
-                self._emit(RunCancelled(applied=ended.applied))
-            case _ if error is not None:
-                self._emit(
-                    RunFailed(
-                        error=error.type,
-                        message=error.message,
-                        exit_code=error.exit_code,
-                        applied=ended.applied,
-                    )
-                )
 
     def _unfinished(self, applied: tuple[AppliedRevision, ...] = ()) -> Ended:
         """What is known of a run that did not reach its target."""
@@ -296,22 +263,6 @@ class Runner:
             tasks=tuple(outcome.tasks) if applied else (),
             led=bool(outcome.plan),
         )
-
-
-def _is_cancelled() -> bool:
-    """Asked in a worker thread: whether the task that waits for it is cancelled."""
-    try:
-        from_thread.check_cancelled()
-    except anyio.NoEventLoopError:
-        raise
-    except BaseException:  # noqa: BLE001 - each event loop has its own
-        return True
-    return False
-
-
-def _interrupt() -> None:
-    if _is_cancelled():
-        raise Interrupted
 
 
 def _named(timeout: LockTimeout, holder: Holder | None) -> LockTimeout:

@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run serve test check soak bench-smoke clean
+.PHONY: run serve test check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
 	@$(BIN)/orchestrator run --config config/orchestrator.toml
@@ -22,10 +22,20 @@ test: .venv/test.done ## Run the whole test suite, with coverage of child proces
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+soak: .venv/test.done ## Race real processes against faults: ROUNDS=, SECONDS=, SEED=
+	$(BIN)/python -m tests.races $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 check: .venv/test.done ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: .venv/test.done .venv-bench/done ## Measure everything beside its peers: ARGS=--rounds=9
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-smoke: .venv/test.done .venv-bench/done ## Each case of the benchmark once, small
+	$(BIN)/python -m benchmarks --smoke
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -39,5 +49,16 @@ check: .venv/test.done ## Format, lint and types
 	$(PIP) --editable . --group test --group check
 	@touch $@ .venv/app.done
 
+# An environment for each peer; dbmate only where npm is.
+.venv-bench/done: benchmarks/requirements.txt
+	for peer in alembic:alembic yoyo:yoyo-migrations django:django; do \
+		$(PYTHON) -m venv .venv-bench/$${peer%%:*} && \
+		.venv-bench/$${peer%%:*}/bin/python -m pip --disable-pip-version-check install --quiet \
+			--constraint benchmarks/requirements.txt $${peer##*:} || exit 1; \
+	done
+	! command -v npm > /dev/null || \
+		npm install --silent --no-audit --no-fund --no-save --prefix .venv-bench dbmate@2.36.0
+	touch $@
+
 clean: ## Remove everything that was made
-	rm -rf .venv var build dist .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench var build dist .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import configparser
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.errors import ConfigurationError
+
+PLACEHOLDER: Final = "driver://"
+"""How the URL begins in what `alembic init` writes."""
 
 
 def config_files(named: Path | None) -> tuple[Path, ...]:
     """The files that the config is read from, whether they exist or not.
 
-    The one that is named, else those that the `alembic` command reads in the working
-    directory. Raises `ConfigurationError` where the named file does not exist.
+    Those that the `alembic` command reads: an ini file and a `pyproject.toml`, of which one
+    can be named here or by the variable `ALEMBIC_CONFIG`. Raises `ConfigurationError` where
+    the file that is named here does not exist.
     """
-    if named is None:
-        return Path("alembic.ini").absolute(), Path("pyproject.toml").absolute()
-    if not named.is_file():
+    if named is not None and not named.is_file():
         raise ConfigurationError(
             f"The Alembic config {named} does not exist.", setting="alembic_config"
         )
-    return (named.absolute(),)
+    ini, toml = Path("alembic.ini"), Path("pyproject.toml")
+    if named is None and (variable := os.environ.get("ALEMBIC_CONFIG")):
+        named = Path(variable)
+    if named is not None and named.suffix == ".toml":
+        toml = named
+    elif named is not None:
+        ini = named
+    return ini.absolute(), toml.absolute()
+
+
+def url(files: Sequence[Path]) -> str | None:
+    """The option `sqlalchemy.url`; None where it is not the database's, but a placeholder.
+
+    Raises `ConfigurationError` where a file cannot be read.
+    """
+    try:
+        found = option(files, "sqlalchemy.url")
+    except ConfigurationError as error:
+        # The parts of it are set by env.py, as Alembic's documentation shows.
+        if isinstance(error.__cause__, configparser.InterpolationMissingOptionError):
+            return None
+        raise
+    return None if found and found.startswith(PLACEHOLDER) else found
 
 
 def option(files: Sequence[Path], name: str) -> str | None:
@@ -36,7 +61,7 @@ def option(files: Sequence[Path], name: str) -> str | None:
             found = _of_toml(path, name) if path.suffix == ".toml" else _of_ini(path, name)
         except FileNotFoundError:
             continue
-        except (OSError, configparser.Error, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (OSError, configparser.Error, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"The Alembic config {path} cannot be read: {type(error).__name__} at "
                 f"{name}. A `%` in a value is written `%%`.",
@@ -59,4 +84,5 @@ def _of_toml(path: Path, name: str) -> str | None:
     with path.open("rb") as file:
         values: dict[str, Any] = tomllib.load(file)
     found = values.get("tool", {}).get("alembic", {}).get(name)
-    return found.replace("%(here)s", path.parent.as_posix()) if isinstance(found, str) else None
+    # As Alembic does it: a `%` is written `%%` here, too.
+    return found % {"here": path.parent.as_posix()} if isinstance(found, str) else None

@@ -69,20 +69,11 @@ class Broadcast:
         self._wake()
         return event
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Every event of the run, from the first to the terminal one."""
-        position = 0
-        while True:
-            arrival = self._next_arrival()
-            while position < len(self.history):
-                event = self.history[position]
-                position += 1
-                yield event
-                if isinstance(event, TERMINAL):
-                    return
-            await arrival.wait()
+        return _Subscription(self)
 
-    def _next_arrival(self) -> anyio.Event:
+    def next_arrival(self) -> anyio.Event:
         """Set by the next event; taken before looking, so that none comes unnoticed."""
         with self._emitting:
             self._arrival = self._arrival or anyio.Event()
@@ -97,6 +88,34 @@ class Broadcast:
             arrival.set()
         else:
             self._portal.start_task_soon(arrival.set)
+
+
+class _Subscription:
+    """One subscriber's way through the events.
+
+    Not an asynchronous generator: whoever breaks out of a loop over one has to close it.
+    """
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        self._broadcast = broadcast
+        self._position = 0
+        self._ended = False
+
+    def __aiter__(self) -> _Subscription:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._ended:
+            raise StopAsyncIteration
+        while True:
+            arrival = self._broadcast.next_arrival()
+            if self._position < len(self._broadcast.history):
+                break
+            await arrival.wait()
+        event = self._broadcast.history[self._position]
+        self._position += 1
+        self._ended = isinstance(event, TERMINAL)
+        return event
 
 
 def log_to_host(event: Event) -> None:

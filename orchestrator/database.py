@@ -7,11 +7,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import create_engine
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -39,18 +40,22 @@ def connect(url: URL) -> Iterator[Connection]:
 
     Raises `DatabaseUnavailable`; `busy` is set where a writer was in the way for 0.1 s.
     """
-    file = sqlite_file(url)
-    own = URL.create(
-        "sqlite",
-        database=f"file:{quote(str(file))}",
-        query={"mode": "rw", "uri": "true", "timeout": str(_TRY_SECONDS)},
-    )
-    engine = create_engine(own, poolclass=NullPool)
     try:
-        with engine.connect() as connection:
+        with _engine(str(sqlite_file(url))).connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise _unavailable(url, error) from error
+        raise unavailable(url, error) from error
+
+
+@lru_cache(maxsize=8)
+def _engine(file: str) -> Engine:
+    """Keeps no connection, only what SQLAlchemy found out about the driver."""
+    own = URL.create(
+        "sqlite",
+        database=f"file:{quote(file)}",
+        query={"mode": "rw", "uri": "true", "timeout": str(_TRY_SECONDS)},
+    )
+    return create_engine(own, poolclass=NullPool)
 
 
 def patiently(
@@ -81,7 +86,15 @@ def patiently(
         time.sleep(_PAUSE_SECONDS)
 
 
-def _unavailable(url: URL, error: DBAPIError) -> DatabaseUnavailable:
+def is_read_only(error: BaseException) -> bool:
+    """Whether SQLite said that the file, or its directory, cannot be written."""
+    original = getattr(error, "orig", error)
+    code = getattr(original, "sqlite_errorcode", 0) or 0
+    return code & 0xFF == sqlite3.SQLITE_READONLY
+
+
+def unavailable(url: URL, error: DBAPIError) -> DatabaseUnavailable:
+    """What the driver raised, in words: why the database cannot be used."""
     file, shown = sqlite_file(url), redact(url)
     code = (getattr(error.orig, "sqlite_errorcode", 0) or 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -22,11 +22,13 @@ from sqlalchemy import MetaData, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
+from orchestrator.alembic_config import PLACEHOLDER
 from orchestrator.broadcast import log_to_host
 from orchestrator.database_url import synchronous
+from orchestrator.errors import ConfigurationError
 from orchestrator.peers import Peers
 from orchestrator.resources import Resources
-from orchestrator.revisions.env_py import ATTRIBUTE
+from orchestrator.revisions.context import ATTRIBUTE
 from orchestrator.settings import load
 from orchestrator.waiting import acquire
 
@@ -42,7 +44,14 @@ def run_migrations(
     """
     inside = context.config.attributes.get(ATTRIBUTE, False)
     written = context.config.get_alembic_option("sqlalchemy.url")
-    resources = Resources(load(database_url=written))
+    placeholder = written is not None and written.startswith(PLACEHOLDER)
+    resources = Resources(load(database_url=None if placeholder else written))
+    if not resources.names_database:
+        raise ConfigurationError(
+            "No database URL is known. Set `database_url` (or --database-url, "
+            "ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as sqlite:///var/app.db.",
+            setting="database_url",
+        )
     url = resources.url
     options.setdefault("render_as_batch", url.get_backend_name() == "sqlite")
     if context.is_offline_mode():

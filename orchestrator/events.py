@@ -237,6 +237,8 @@ def _decode(name: str, value: Any) -> Any:
         if name == "holder" and value is not None:
             known = {field.name: value[field.name] for field in fields(Holder)}
             return Holder(**{**known, "since": datetime.fromisoformat(known["since"])})
+        if name.endswith("_seconds"):
+            return float(value)
         if name == "applied":
             return tuple(AppliedRevision(**item) for item in value)
     except (TypeError, ValueError, KeyError) as error:

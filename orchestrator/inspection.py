@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator import database, probe
@@ -30,11 +31,15 @@ class View:
         self._resources = resources
         self._scripts = scripts
 
-    def look(self, policy: Policy = Policy()) -> Observation:  # noqa: B008 - it is immutable
-        """Observe the database. An absent one is not connected to: that would make the file."""
+    def look(self, *, adopts: bool = False) -> Observation:
+        """Observe the database. An absent one is not connected to: that would make the file.
+
+        With `adopts`, tables without a version row are compared with the metadata.
+        """
         if not database.exists(self._resources.url):
             return self._observe(exists=False, versions=(), tables=())
-        from orchestrator.revisions.env_py import PassOptions, run_env_py  # imports Alembic
+        from orchestrator.revisions.context import PassOptions  # imports Alembic
+        from orchestrator.revisions.env_py import run_env_py
 
         seen: list[Observation] = []
 
@@ -46,6 +51,8 @@ class View:
                 versions=tuple(sorted(environment.versions())),
                 tables=probe.tables(environment.connection, table, schema),
             )
+            if adopts and observation.state is DatabaseState.UNVERSIONED:
+                observation = replace(observation, differences=environment.differences())
             seen.append(observation)
             yield from ()
 
@@ -54,6 +61,8 @@ class View:
             url=self._resources.url,
             target=settings.target,
             busy_seconds=settings.connect_timeout_seconds,
+            x_arguments=settings.x_args,
+            tag=settings.tag,
         )
         probe_known(self._resources, lambda: None)  # tells what is no database at all
         run_env_py(self._scripts, work, options, rehearse=True)
@@ -100,7 +109,7 @@ def preview(resources: Resources, policy: Policy, *, sql: bool) -> Preview:
     """What a run would do now. Raises `StateRefused` where it would refuse."""
     scripts = resources.scripts()
     target = resources.settings.target
-    observation = View(resources, scripts).look()
+    observation = View(resources, scripts).look(adopts=policy.unversioned == "adopt")
     plan = decide(observation, policy, Command.RUN)
     upgrades = Task.UPGRADE in plan.tasks
     return Preview(
@@ -114,7 +123,8 @@ def preview(resources: Resources, policy: Policy, *, sql: bool) -> Preview:
 def _sql(
     resources: Resources, scripts: Scripts, tasks: tuple[Task, ...], versions: tuple[str, ...]
 ) -> str:
-    from orchestrator.revisions.env_py import PassOptions, write_sql  # imports Alembic
+    from orchestrator.revisions.context import PassOptions  # imports Alembic
+    from orchestrator.revisions.offline import write_sql
 
     target = resources.settings.target
 
@@ -128,7 +138,12 @@ def _sql(
                 )
             )
 
-    options = PassOptions(url=resources.url, target=target)
+    options = PassOptions(
+        url=resources.url,
+        target=target,
+        x_arguments=resources.settings.x_args,
+        tag=resources.settings.tag,
+    )
     return write_sql(scripts, work, options, versions) if tasks else ""
 
 

@@ -89,19 +89,23 @@ class Journal:
 class _LineFile:
     """A file that takes a line in one `write(2)`, or says why not.
 
-    A line that a full disk cut short is an error, and whoever appends next ends it first, so
-    that it never runs into another line.
+    A line that a full disk cut short is an error. Whoever appends next ends it first, so that
+    it never runs into another line; an empty line may come of that, and means nothing.
     """
 
     def __init__(self, path: Path, opener: Callable[[str, int], int]) -> None:
         self._descriptor = opener(str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")
 
     def write(self, line: bytes) -> None:
+        if self._is_torn():
+            line = b"\n" + line
         if os.write(self._descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _is_torn(self) -> bool:
+        """Whether the last line has no end; also told of one that is just being written."""
+        size = os.fstat(self._descriptor).st_size
+        return bool(size) and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
     def flush(self) -> None:
         """Nothing is buffered."""
@@ -112,4 +116,6 @@ class _LineFile:
 
 def _encode(values: dict[str, Any], **_: Any) -> bytes:
     ordered = {"at": values.pop("at"), "event": values.pop("event"), **values}
-    return json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode(
+        errors="backslashreplace"  # of a file name that is no text: as JSON escapes it, too
+    )

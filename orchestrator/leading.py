@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator import database, probe
 from orchestrator.database_url import hide
 from orchestrator.errors import (
     Interrupted,
     OrchestratorError,
+    TaskFailed,
     VerificationFailed,
 )
 from orchestrator.events import Event
 from orchestrator.events import TaskFailed as TaskFailedEvent
-from orchestrator.plan import Command, Task
+from orchestrator.plan import Command, Job, Task
 from orchestrator.resources import Resources
 from orchestrator.results import AppliedRevision
+from orchestrator.state import DatabaseState
 from orchestrator.warm import Ended
-from orchestrator.work import Job, Outcome, Work
+from orchestrator.work import Outcome, Work
 
 if TYPE_CHECKING:
     from orchestrator.revisions.scripts import Scripts
+
+_EMPTY: Final = (DatabaseState.ABSENT, DatabaseState.EMPTY)
 
 
 class Leader:
@@ -81,7 +87,8 @@ class Leader:
 
     def _run(self, scripts: Scripts) -> Any:
         """Run the pass; returns what was raised instead of raising it."""
-        from orchestrator.revisions.env_py import PassOptions, run_env_py  # imports Alembic
+        from orchestrator.revisions.context import PassOptions  # imports Alembic
+        from orchestrator.revisions.env_py import run_env_py
 
         settings = self._resources.settings
         work = Work(
@@ -96,9 +103,13 @@ class Leader:
             target=self._job.target,
             transaction=settings.transaction,
             busy_seconds=settings.connect_timeout_seconds,
+            x_arguments=settings.x_args,
+            tag=settings.tag,
             interrupted=self._interrupted,
         )
         try:
+            if not database.exists(self._resources.url):
+                work.refuse_absent(scripts)
             run_env_py(scripts, work, options)
         except Interrupted:
             self.outcome.cancelled = True
@@ -167,8 +178,12 @@ class Leader:
     ) -> OrchestratorError:
         """The error as the caller gets it; the failed task is told as an event, too."""
         before = self.outcome.before.versions if self.outcome.before else ()
-        rolled_back = set(before) == set(found) and not applied
+        # A commit in the middle of a revision keeps half of it, and no version row tells.
+        committed = getattr(error, "committed", False)
+        rolled_back = set(before) == set(found) and not applied and not committed
         raised = self._translated(error, scripts, found, rolled_back)
+        if isinstance(raised, TaskFailed):
+            raised.rolled_back = rolled_back
         task = self.outcome.task
         if task is not None:
             revision = getattr(raised, "revision", None)
@@ -180,6 +195,8 @@ class Leader:
                     error=report.type,
                     message=report.message,
                     rolled_back=rolled_back,
+                    file=getattr(raised, "file", None),
+                    line=getattr(raised, "line", None),
                 )
             )
         return raised
@@ -193,18 +210,27 @@ class Leader:
         if isinstance(error, OrchestratorError):
             return error
         cause = error.error if isinstance(error, StepFailed) else error
+        if isinstance(cause, DBAPIError) and database.is_read_only(cause):
+            return database.unavailable(self._resources.url, cause)
         step = error.step.revision if isinstance(error, StepFailed) else None
+        before = self.outcome.before
         told = explain_task(
             cause,
             scripts,
             task=self.outcome.task or Task.UPGRADE,
             revision=step,
             rolled_back=rolled_back,
+            was_empty=before is not None and before.state in _EMPTY,
         )
         message = hide(str(told), self._resources.url)
-        target = self.outcome.before.target if self.outcome.before else ()
+        target = before.target if before else ()
         if isinstance(told, VerificationFailed) or getattr(error, "swallowed", False):
-            failure: OrchestratorError = VerificationFailed(message, expected=target, found=found)
+            failure: OrchestratorError = VerificationFailed(
+                f"{message}\nExpected {', '.join(target) or 'base'}, found "
+                f"{', '.join(found) or 'base'}.",
+                expected=target,
+                found=found,
+            )
         else:
             told.args = (message,)
             failure = told

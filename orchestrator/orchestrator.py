@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,14 @@ from anyio.from_thread import BlockingPortal
 from orchestrator.broadcast import Broadcast, Sink, log_to_host
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event
-from orchestrator.inspection import inspect, preview
-from orchestrator.plan import Command, Policy
+from orchestrator.plan import Command, Job, Policy
 from orchestrator.resources import Resources
 from orchestrator.results import Inspection, Preview, RunReport
 from orchestrator.runner import Runner
 from orchestrator.settings import Settings, load
-from orchestrator.work import Job
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 
 class Run:
@@ -148,11 +147,23 @@ class Orchestrator:
 
     async def inspect(self) -> Inspection:
         """Look at the database, its pending revisions and its lock; touches nothing."""
-        return await to_thread.run_sync(inspect, self._resources)
+        from orchestrator.inspection import inspect  # no run needs it
+
+        return await to_thread.run_sync(self._look, partial(inspect, self._resources))
 
     async def plan(self, *, sql: bool = False) -> Preview:
         """What `run` would do now, and its SQL if asked for; touches nothing."""
-        return await to_thread.run_sync(partial(preview, self._resources, self._policy(), sql=sql))
+        from orchestrator.inspection import preview  # no run needs it
+
+        look = partial(preview, self._resources, self._policy(), sql=sql)
+        return await to_thread.run_sync(self._look, look)
+
+    def _look(self, look: Callable[[], T]) -> T:
+        try:
+            return look()
+        except OrchestratorError as error:
+            error.args = (self._resources.hide(str(error)),)  # scripts may have told anything
+            raise
 
     @asynccontextmanager
     async def start(
@@ -163,9 +174,11 @@ class Orchestrator:
         An error of the run is raised at the end of the block, if the block itself raised
         none; if the block raises, the run is cancelled. `options` are those of the command.
         """
+        if revision is None:
+            revision = "heads" if command is Command.CREATE else self.settings.target
         job = Job(
             command=command,
-            target=revision or ("heads" if command is Command.CREATE else self.settings.target),
+            target=revision,
             policy=self._policy(**options),
         )
         broadcast = Broadcast(secrets.token_hex(6), (log_to_host, *self._sinks))

@@ -8,11 +8,10 @@ from typing import Final
 
 from orchestrator.errors import PeerFailed
 from orchestrator.events import Event, LockWaiting
-from orchestrator.plan import Command
+from orchestrator.plan import Command, Job
 from orchestrator.record import Record, RecordFile
 from orchestrator.results import Holder
 from orchestrator.warm import Ended
-from orchestrator.work import Job
 
 _LONGEST_SILENCE_SECONDS: Final = 30.0
 _TRIED: Final = ("TaskFailed", "VerificationFailed")
@@ -26,11 +25,19 @@ class Peers:
 
     An outcome that stood in the record before is an earlier start's and never counts: between
     a leader's acquire and its first write, everybody sees the record of the run before it.
+    `warn` is told once of a record that cannot be read.
     """
 
-    def __init__(self, file: RecordFile, *, emit: Callable[[Event], object]) -> None:
+    def __init__(
+        self,
+        file: RecordFile,
+        *,
+        emit: Callable[[Event], object],
+        warn: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._file = file
         self._emit = emit
+        self._warn = warn
         self._warned = False
         self._next_word_seconds = 0.0
         self._told_run: str | None = None
@@ -49,9 +56,9 @@ class Peers:
         """
         holder = self.holder()
         run = holder.run_id if holder else None
-        if waited_seconds < self._next_word_seconds and run == self._told_run:
+        if waited_seconds < self._next_word_seconds and run in (None, self._told_run):
             return
-        self._told_run = run
+        self._told_run = run or self._told_run
         self._next_word_seconds = waited_seconds + min(
             max(1.0, waited_seconds), _LONGEST_SILENCE_SECONDS
         )
@@ -71,6 +78,7 @@ class Peers:
         except ValueError as error:
             if not self._warned:
                 _logger.warning("%s; it is only information, and the run goes on", error)
+                self._warn(str(error))
             self._warned = True
             return None
 
@@ -103,11 +111,13 @@ class Waiter:
         self._ready: Ended | None = None
 
     async def between_tries(self, waited_seconds: float) -> bool:
-        """Tell that this run waits, and look whether it still has to."""
+        """Look whether this run still has to wait, and tell that it does."""
         self.tries += 1
         self.waited_seconds = waited_seconds
+        if await self.look():
+            return True
         self._peers.tell_waiting(self._lock, waited_seconds)
-        return await self.look()
+        return False
 
     async def look(self) -> bool:
         """Whether another run's success is ours, too: the record is a hint, and is probed.

@@ -45,6 +45,15 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What was asked for. `target` is as it was given: it may be relative."""
+
+    command: Command
+    target: str
+    policy: Policy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The tasks, in order. None, and the database is left as it is."""
 
@@ -135,7 +144,8 @@ def _decide_run(observation: Observation, policy: Policy) -> Plan | None:
                 return _CREATE
             return _UPGRADE if observation.missing else NOTHING
         case DatabaseState.UNVERSIONED:
-            adopt = policy.unversioned == "adopt" and not observation.differences
+            # None differs from (): nobody has compared.
+            adopt = policy.unversioned == "adopt" and observation.differences == ()
             return _STAMP if adopt else _REFUSE
         case DatabaseState.BEHIND:
             return _UPGRADE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +71,7 @@ class RecordFile:
                 return _parse(json.loads(file.read(_SIZE_LIMIT)))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{self._path} cannot be read as a record: {error!r}") from error
 
 
@@ -80,12 +80,29 @@ def _parse(values: dict[str, Any]) -> Record:
         raise ValueError(f"version {values['version']!r} is not known")
     error, holder = values["error"], values["holder"]
     since = datetime.fromisoformat(holder["since"])
-    if since.tzinfo is None or not isinstance(holder["pid"], int):
-        raise ValueError("the holder is not as this version writes it")
-    return Record(
+    if since.tzinfo is None:
+        raise ValueError("`since` has no time zone")
+    record = Record(
         holder=Holder(**{**holder, "since": since}),
         target=values["target"],
         fingerprint=values["fingerprint"],
         outcome=values["outcome"],
-        error=ErrorReport(**error) if error else None,
+        error=None if error is None else ErrorReport(**error),
     )
+    for part in (record, record.holder, record.error):
+        _check(part)
+    return record
+
+
+def _check(part: Record | Holder | ErrorReport | None) -> None:
+    """Raise `ValueError` where a value is not what the field's name promises."""
+    for field in fields(part) if part is not None else ():
+        value = getattr(part, field.name)
+        if field.name in ("holder", "error", "since"):
+            continue
+        wanted = int if field.name in ("pid", "exit_code") else str
+        optional = field.default is None
+        if type(value) is not wanted and not (optional and value is None):
+            raise ValueError(f"{field.name!r} is {value!r:.80}")
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair could not be told on

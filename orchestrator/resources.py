@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import alembic_config
-from orchestrator.database_url import identity, parse, redact, sqlite_file
+from orchestrator.database_url import hide, identity, parse, redact, sqlite_file
 from orchestrator.errors import ConfigurationError
 from orchestrator.heads import HeadsFile
-from orchestrator.journal import Journal, Origin
-from orchestrator.locks.file import FileLock
 from orchestrator.record import RecordFile
 from orchestrator.settings import Settings
 from orchestrator.state_directory import StateDirectory, open_shared
@@ -22,6 +20,8 @@ from orchestrator.state_directory import StateDirectory, open_shared
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+    from orchestrator.journal import Journal
+    from orchestrator.locks.file import FileLock
     from orchestrator.revisions.scripts import Scripts
 
 
@@ -33,19 +33,52 @@ class Resources:
 
     @cached_property
     def url(self) -> URL:
-        """The database. Raises `ConfigurationError` where none is named or it cannot be used."""
-        url = (
-            self.settings.database_url
-            or os.environ.get("DATABASE_URL")
-            or alembic_config.option(self.config_files, "sqlalchemy.url")
-        )
-        if not url:
+        """The database; where none is named, the one that `env.py` connects to of itself.
+
+        Raises `ConfigurationError` where there is none, or it cannot be used.
+        """
+        return parse(self._written_url) if self._written_url else self._own_url()
+
+    @property
+    def names_database(self) -> bool:
+        """Whether the URL is known without running `env.py`."""
+        return bool(self._written_url)
+
+    def _own_url(self) -> URL:
+        from orchestrator.revisions import scripts  # imports Alembic
+        from orchestrator.revisions.connections import own_url
+        from orchestrator.revisions.context import Arguments
+
+        try:
+            loaded = scripts.load(self.settings.script_location, self.config_files)
+        except ConfigurationError as error:
             raise ConfigurationError(
                 "No database URL is known. Set `database_url` (or --database-url, "
-                "ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as sqlite:///var/app.db.",
+                "ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as sqlite:///var/app.db. "
+                f"Nor can env.py be asked for one: {error}",
                 setting="database_url",
-            )
-        return parse(url)
+            ) from error
+        arguments = Arguments(
+            target=self.settings.target, x_arguments=self.settings.x_args, tag=self.settings.tag
+        )
+        found = own_url(loaded, arguments)
+        return parse(found.render_as_string(hide_password=False))
+
+    @cached_property
+    def _written_url(self) -> str | None:
+        return (
+            self.settings.database_url
+            or os.environ.get("DATABASE_URL")
+            or alembic_config.url(self.config_files)
+        )
+
+    def hide(self, text: str) -> str:
+        """The text without the secrets of the database's URL, however they are escaped."""
+        try:
+            # What env.py told is asked for only if it is known: this runs when all has failed.
+            return hide(text, self._written_url or self.__dict__.get("url", ""))
+        except ConfigurationError:
+            return text  # no URL can be read
 
     @cached_property
     def shown_url(self) -> str:
@@ -90,6 +123,8 @@ class Resources:
 
     def lock(self) -> FileLock:
         """A lock that is not held."""
+        from orchestrator.locks.file import FileLock  # a warm start takes none
+
         return FileLock(self.directory.lock, open_shared)
 
     def record(self) -> RecordFile:
@@ -101,6 +136,8 @@ class Resources:
         path = self.journal_path
         if path is None:
             return None
+        from orchestrator.journal import Journal, Origin  # structlog is half of all imports
+
         origin = Origin(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -111,7 +148,14 @@ class Resources:
 
     def heads(self) -> HeadsFile:
         """`heads.json`."""
-        key = (identity(self.url), self.settings.script_location or "", self.settings.target)
+        settings = self.settings
+        key = (
+            identity(self.url),
+            settings.script_location or "",
+            settings.target,
+            settings.tag or "",
+            *settings.x_args,
+        )
         return HeadsFile(self.directory.heads, open_shared, key=key, config_files=self.config_files)
 
     def scripts(self) -> Scripts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -11,6 +12,7 @@ from anyio.abc import TaskGroup
 from orchestrator.broadcast import Broadcast
 from orchestrator.errors import (
     ConfigurationError,
+    DatabaseUnavailable,
     LockTimeout,
     OrchestratorError,
 )
@@ -23,19 +25,16 @@ from orchestrator.events import (
     RunStarted,
     StateObserved,
 )
-from orchestrator.following import Following
-from orchestrator.inspection import Watch
-from orchestrator.journal import Journal
-from orchestrator.leading import Leader
 from orchestrator.peers import Peers, Waiter
-from orchestrator.plan import Command
-from orchestrator.publication import Publication
+from orchestrator.plan import Command, Job
 from orchestrator.resources import Resources
 from orchestrator.results import AppliedRevision, ErrorReport, Holder, RunReport
 from orchestrator.threads import in_thread, interrupt, is_cancelled
-from orchestrator.waiting import hold
 from orchestrator.warm import Ended, probe_known
-from orchestrator.work import Job, Outcome
+
+if TYPE_CHECKING:
+    from orchestrator.journal import Journal
+    from orchestrator.leading import Leader
 
 
 class Runner:
@@ -60,7 +59,7 @@ class Runner:
 
         Cancellation ends the run between two revisions; what has run until then is kept.
         """
-        unprepared = self._prepare()
+        unprepared = await self._locate() or self._prepare()
         self._emit(
             RunStarted(
                 command=self._job.command,
@@ -74,11 +73,13 @@ class Runner:
                 raise unprepared
             ended = await self._reach_target(background)
         except OrchestratorError as error:
+            error.args = (self._resources.hide(str(error)),)  # scripts may have told anything
             self._end("failed", self._unfinished(error.applied), error.report())
             raise
         except Exception as error:
             # A fault of ours; whoever waits for the terminal event must get it all the same.
-            report = ErrorReport(type=type(error).__name__, message=str(error), exit_code=1)
+            message = self._resources.hide(str(error))
+            report = ErrorReport(type=type(error).__name__, message=message, exit_code=1)
             self._end("failed", self._unfinished(), report)
             raise
         except BaseException:
@@ -89,6 +90,16 @@ class Runner:
         finally:
             if self._journal is not None:
                 self._journal.close()
+
+    async def _locate(self) -> OrchestratorError | None:
+        """Ask `env.py` for the URL where none is named; in a thread, where it may run a loop."""
+        try:
+            if not self._resources.names_database:
+                with anyio.CancelScope(shield=True):
+                    await in_thread(lambda: self._resources.url, self._limiter)
+        except OrchestratorError as error:
+            return error
+        return None
 
     def _prepare(self) -> ConfigurationError | None:
         """Make the state directory and open the journal, before the first event is emitted."""
@@ -104,17 +115,29 @@ class Runner:
             self._broadcast.add(self._journal)
         return None
 
+    def _require_journal(self) -> None:
+        """Raise `ConfigurationError` where the journal took not even the beginning of the run."""
+        if self._journal is not None and self._journal.loss is not None:
+            raise ConfigurationError(
+                f"Before anything was changed, {self._journal.loss}. Make room, name another "
+                'file with the setting `journal`, or turn it off with "off".',
+                setting="journal",
+            )
+
     @property
     def _follows(self) -> bool:
         return self._settings.mode == "follow" and self._job.command is Command.RUN
 
     async def _reach_target(self, background: TaskGroup) -> Ended:
-        peers = Peers(self._resources.record(), emit=self._emit)
+        peers = Peers(self._resources.record(), emit=self._emit, warn=self._warnings.append)
         if self._follows:
             return await self._follow(peers)
         ready = await self._probe(under_lock=False)
         if ready is not None:
             return ready
+        self._require_journal()
+        from orchestrator.waiting import hold  # a warm start does not come this far
+
         lock = self._resources.lock()
         waiter = Waiter(
             peers,
@@ -135,8 +158,8 @@ class Runner:
                     return waiter.adopted()
                 held_since = time.monotonic()
                 self._emit(LockAcquired(lock=lock.name, waited_seconds=waiter.waited_seconds))
-                # The leader may have ended between the last look and this try.
-                if waiter.tries and await waiter.look():
+                # A leader may have ended since the last look, or since this run began.
+                if await waiter.look():
                     return waiter.adopted()
                 return await self._lead(background)
         except LockTimeout as timeout:
@@ -148,6 +171,10 @@ class Runner:
                 self._emit(LockReleased(lock=lock.name, held_seconds=held))
 
     async def _lead(self, background: TaskGroup) -> Ended:
+        # A warm start does not come this far.
+        from orchestrator.leading import Leader
+        from orchestrator.publication import Publication
+
         publication = Publication(
             self._resources.record(),
             run_id=self._broadcast.run_id,
@@ -185,7 +212,15 @@ class Runner:
         """
         if self._job.command is not Command.RUN:
             return None
-        ready = await in_thread(partial(probe_known, self._resources, interrupt), self._limiter)
+        ask = partial(probe_known, self._resources, interrupt, patient=under_lock)
+        try:
+            ready = await in_thread(ask, self._limiter)
+        except DatabaseUnavailable as error:
+            # A leader with much to write keeps all others out of a SQLite file until its
+            # commit. It is waited for at the lock, as long as that takes.
+            if under_lock or not error.busy:
+                raise
+            return None
         if ready is not None and ready.state_before is not None:
             self._emit(
                 StateObserved(
@@ -198,6 +233,10 @@ class Runner:
         return ready
 
     async def _follow(self, peers: Peers) -> Ended:
+        # A run that migrates needs neither.
+        from orchestrator.following import Following
+        from orchestrator.inspection import Watch
+
         watch = Watch(self._resources)
         following = Following(
             lambda: in_thread(partial(watch.ready, interrupt), self._limiter),
@@ -255,9 +294,11 @@ class Runner:
 
     def _unfinished(self, applied: tuple[AppliedRevision, ...] = ()) -> Ended:
         """What is known of a run that did not reach its target."""
-        outcome = self._leader.outcome if self._leader else Outcome()
+        if self._leader is None:
+            return Ended(versions=())
+        outcome = self._leader.outcome
         return Ended(
-            versions=self._leader.found if self._leader else (),
+            versions=self._leader.found,
             state_before=outcome.before.state if outcome.before else None,
             applied=applied,
             tasks=tuple(outcome.tasks) if applied else (),

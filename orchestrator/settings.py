@@ -19,6 +19,7 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from orchestrator.errors import ConfigurationError
@@ -36,13 +37,21 @@ def _seconds(value: float) -> float:
 
 
 def _absolute_target(value: str) -> str:
-    if value == "base" or value.startswith(("+", "-")) or "+" in value:
+    if value in ("", "base") or value.startswith(("+", "-")) or "+" in value:
         raise ValueError(
             "must be heads, head, a revision or a label; what is relative is for a single "
             "command, such as `orchestrator upgrade +1`"
         )
     return value
 
+
+_WANTED: Final = {
+    "float_parsing": "must be a number of seconds, or inf",
+    "float_type": "must be a number of seconds, or inf",
+    "path_type": "must be a path",
+    "string_type": "must be a text",
+}
+"""What is wanted, in place of pydantic's words for it."""
 
 Seconds = Annotated[float, AfterValidator(_seconds)]
 
@@ -90,12 +99,22 @@ class Settings(BaseSettings):
     """Where the lock, the record and the journal are. Default: beside the SQLite file."""
     journal: Path | Literal["off"] | None = None
     """The journal file, or `off`. Default: `journal.jsonl` in the state directory."""
+    x_args: tuple[str, ...] = ()
+    """`key=value` arguments for `env.py`, as `alembic -x` gives them."""
+    tag: str | None = None
+    """A tag for `env.py`, as `alembic upgrade --tag` gives it."""
     release: str | None = None
     """The application's version: shown to those who wait, and in the journal."""
 
     def __init__(self, **arguments: Any) -> None:
         try:
             super().__init__(**arguments)
+        except SettingsError as error:
+            raise ConfigurationError(
+                f"A value in the environment cannot be read: {error}. A list is written as JSON, "
+                'such as ["one", "two"].',
+                source="environment",
+            ) from None
         except ValidationError as error:
             raise _explain(error, arguments) from None
 
@@ -161,8 +180,15 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ConfigurationError(
             f"The configuration file {path} is not TOML: {error}.", source=str(path)
         ) from error
-    if path.name == "pyproject.toml":
-        values = values.get("tool", {}).get("orchestrator", {})
+    if path.name != "pyproject.toml":
+        return values
+    for name in ("tool", "orchestrator"):
+        values = values.get(name, {})
+        if not isinstance(values, dict):
+            raise ConfigurationError(
+                f"{path}: `{name}` is not a table. The settings stand under [tool.orchestrator].",
+                source=str(path),
+            )
     return values
 
 
@@ -192,7 +218,7 @@ def _explain(error: ValidationError, arguments: Mapping[str, Any]) -> Configurat
     elif first["type"] == "value_error":
         wanted = str(first["ctx"]["error"])
     else:
-        wanted = first["msg"].lower()
+        wanted = _WANTED.get(first["type"], first["msg"].lower())
     return ConfigurationError(
         f"The value of {where} is wrong: `{name}` {wanted}.",
         setting=name,

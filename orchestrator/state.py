@@ -65,6 +65,7 @@ class ScriptLocations:
     script_location: str
     version_locations: tuple[str, ...]
     recursive: bool
+    sourceless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

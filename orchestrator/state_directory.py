@@ -67,9 +67,12 @@ class StateDirectory:
         if not stat.S_ISDIR(here.st_mode):
             raise self._unusable("something that is not a directory has its name")
         shared = above.st_mode & _SHARED_TEMPORARY == _SHARED_TEMPORARY
+        if shared and os.path.islink(self.path):
+            raise self._unusable("it is a symbolic link, in a directory that all can write")
         if shared and here.st_uid not in (os.geteuid(), above.st_uid):
             raise self._unusable("it belongs to another user, in a directory that all can write")
-        if not os.access(self.path, os.W_OK | os.X_OK):
+        effective = os.access in os.supports_effective_ids
+        if not os.access(self.path, os.W_OK | os.X_OK, effective_ids=effective):
             raise self._unusable(os.strerror(errno.EACCES))
 
     def _unusable(self, reason: str) -> ConfigurationError:
@@ -96,20 +99,25 @@ def _make(path: Path, above: os.stat_result) -> None:
 def open_shared(path: str | Path, flags: int) -> int:
     """Open a file in the way of `open()`'s opener; never through a link, never into a child.
 
-    A file that is made takes owner and mode from the directory it stands in.
+    A file that is made takes owner and mode from the directory it stands in. Somebody's pipe
+    in the file's place is not waited for.
     """
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     if not flags & os.O_CREAT:
         return os.open(path, flags)
+    anew = bool(flags & os.O_EXCL)
     while True:
         try:
-            return os.open(path, flags & ~(os.O_CREAT | os.O_EXCL))
+            if not anew:
+                return os.open(path, flags & ~os.O_CREAT)
         except FileNotFoundError:
             pass
         directory = os.stat(os.path.dirname(path) or ".")
         try:
             descriptor = os.open(path, flags | os.O_EXCL, 0o600)
         except FileExistsError:
+            if anew:
+                raise
             continue  # somebody else made it in between; a dangling link ends in ELOOP above
         shared = directory.st_mode & _SHARED_TEMPORARY == _SHARED_TEMPORARY
         os.fchmod(descriptor, 0o600 if shared else directory.st_mode & 0o666)

@@ -26,12 +26,15 @@ class Ended:
     cancelled: bool = False
 
 
-def probe_known(resources: Resources, interrupted: Callable[[], None]) -> Ended | None:
+def probe_known(
+    resources: Resources, interrupted: Callable[[], None], *, patient: bool = True
+) -> Ended | None:
     """The end of a run that finds the remembered target reached; else None.
 
     None also where it cannot be told without loading the scripts.
 
-    Raises `DatabaseUnavailable` for something that cannot be a database at all.
+    Raises `DatabaseUnavailable` for something that cannot be a database at all, and for one
+    that is busy: for as long as connections are waited for, or, if not `patient`, for 0.1 s.
     """
     if not database.exists(resources.url):
         return None
@@ -45,7 +48,7 @@ def probe_known(resources: Resources, interrupted: Callable[[], None]) -> Ended 
 
     rows = database.patiently(
         ask,
-        timeout_seconds=resources.settings.connect_timeout_seconds,
+        timeout_seconds=resources.settings.connect_timeout_seconds if patient else 0,
         interrupted=interrupted,
     )
     if known is None or rows != known.versions:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator import probe
+from orchestrator.errors import OrchestratorError
 from orchestrator.events import (
     Event,
     PlanMade,
@@ -17,7 +18,7 @@ from orchestrator.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from orchestrator.plan import Command, Plan, Policy, Task, decide
+from orchestrator.plan import Command, Job, Plan, Task, decide
 from orchestrator.results import AppliedRevision, TaskResult
 from orchestrator.state import DatabaseState, KnownTarget, Observation
 from orchestrator.tasks import TASKS
@@ -26,15 +27,6 @@ from orchestrator.tasks.context import TaskContext
 if TYPE_CHECKING:
     from orchestrator.revisions.environment import Environment
     from orchestrator.revisions.scripts import Scripts, Step
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What was asked for. `target` is as it was given: it may be relative."""
-
-    command: Command
-    target: str
-    policy: Policy
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,15 +69,8 @@ class Work:
     def __call__(self, environment: Environment) -> Iterator[Step]:
         """The steps of the job, for `run_env_py`."""
         outcome = self.outcome
-        outcome.before = observation = self._observe(environment)
-        self._emit(
-            StateObserved(
-                state=observation.state,
-                versions=observation.versions,
-                target_revisions=observation.target,
-                under_lock=True,
-            )
-        )
+        observation = self._observe(environment)
+        self._tell(observation)
         outcome.plan = decide(observation, self._job.policy, self._job.command)
         if outcome.plan:
             self._announce(environment, outcome.plan, observation.versions)
@@ -95,13 +80,39 @@ class Work:
                 break
         outcome.expected = tuple(sorted(environment.versions()))
 
+    def refuse_absent(self, scripts: Scripts) -> None:
+        """Raise what would be refused of a database that does not exist.
+
+        To be called before `env.py` connects to it, since that makes the file.
+        """
+        observation = observe(scripts, self._target, exists=False, versions=(), tables=())
+        try:
+            decide(observation, self._job.policy, self._job.command)
+        except OrchestratorError:
+            self._tell(observation)
+            raise
+
+    @property
+    def _target(self) -> str:
+        # What is behind a database is no matter of its state: that is told by the heads.
+        return "heads" if self._job.command is Command.DOWNGRADE else self._job.target
+
+    def _tell(self, observation: Observation) -> None:
+        self.outcome.before = observation
+        self._emit(
+            StateObserved(
+                state=observation.state,
+                versions=observation.versions,
+                target_revisions=observation.target,
+                under_lock=True,
+            )
+        )
+
     def _observe(self, environment: Environment) -> Observation:
         table, schema = environment.version_table, environment.version_table_schema
-        # What is behind a database is no matter of its state: that is told by the heads.
-        target = "heads" if self._job.command is Command.DOWNGRADE else self._job.target
         observation = observe(
             environment.scripts,
-            target,
+            self._target,
             exists=self._existed,
             versions=tuple(sorted(environment.versions())),
             tables=probe.tables(environment.connection, table, schema),

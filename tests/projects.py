@@ -122,8 +122,9 @@ class Project:
         return finish(self.start(*arguments, **variables))
 
     def journal(self) -> list[dict[str, Any]]:
-        """The lines of the journal."""
-        return [json.loads(line) for line in (self.state / "journal.jsonl").open()]
+        """The lines of the journal; not one that is being written at this moment."""
+        whole, _, _ = (self.state / "journal.jsonl").read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 import typer
 
 from orchestrator.cli import inspecting, running
-from orchestrator.cli.output import report_interrupt
+from orchestrator.cli.output import report_interrupt, report_usage
+
+# Click's class, wherever Typer has it from: newer releases of it bring a copy of Click.
+_UsageError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="orchestrator",
@@ -37,7 +41,9 @@ def main() -> None:
     # The commands tell everything themselves; nothing falls to logging's last resort.
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _UsageError as error:
+        sys.exit(report_usage(error, as_json="--json" in sys.argv))
     except KeyboardInterrupt:
         report_interrupt()
         sys.exit(130)

@@ -36,14 +36,21 @@ def status(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Show what the database is at, what is pending, and who holds the lock. Touches nothing."""
-    with errors_reported(as_json=json, verbose=verbose):
+    with errors_reported(as_json=json, verbose=verbose) as hiding:
         orchestrator = make_orchestrator(
-            config, database_url=database_url, script_location=script_location
+            config,
+            database_url=database_url,
+            script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
         )
+        hiding.append(orchestrator.resources.hide)
         with stdout_kept_clean():
             inspection = anyio.run(orchestrator.inspect)
     if json:
@@ -61,20 +68,25 @@ def plan(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     target: options.Target = None,
     bootstrap: options.Bootstrap = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Show what `orchestrator run` would do now. Touches nothing."""
-    with errors_reported(as_json=json, verbose=verbose):
+    with errors_reported(as_json=json, verbose=verbose) as hiding:
         orchestrator = make_orchestrator(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             target=target,
             bootstrap=bootstrap,
         )
+        hiding.append(orchestrator.resources.hide)
 
         async def preview() -> Preview:
             return await orchestrator.plan(sql=sql)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.errors import ConfigurationError
 from orchestrator.orchestrator import Orchestrator
 
 _WHERE = "Where the database and its scripts are"
@@ -35,6 +36,22 @@ ScriptLocation = Annotated[
         help="Alembic's script directory: a path, or package:directory.",
         rich_help_panel=_WHERE,
         metavar="LOC",
+    ),
+]
+XArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Argument for env.py, as `alembic -x key=value` gives it. May be given often.",
+        rich_help_panel=_WHERE,
+        metavar="KEY=VALUE",
+    ),
+]
+Tag = Annotated[
+    str | None,
+    typer.Option(
+        help="Tag for env.py, as `alembic upgrade --tag` gives it.",
+        rich_help_panel=_WHERE,
+        metavar="TAG",
     ),
 ]
 Target = Annotated[
@@ -78,4 +95,12 @@ Quiet = Annotated[
 
 def make_orchestrator(config: Path | None, **arguments: Any) -> Orchestrator:
     """The orchestrator that a command works with. Raises `ConfigurationError`."""
-    return Orchestrator.from_config(config, **arguments)
+    try:
+        return Orchestrator.from_config(config, **arguments)
+    except ConfigurationError as error:
+        if error.source != "argument":
+            raise
+        option = f"--{(error.setting or '').removesuffix('_seconds').replace('_', '-')}"
+        raise ConfigurationError(
+            f"{option}: {error}", setting=error.setting, source=option, allowed=error.allowed
+        ) from None

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -14,9 +14,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.database_url import hide
-from orchestrator.errors import OrchestratorError
+from orchestrator.database_url import redact
+from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.results import RunReport, to_jsonable
+
+Hide = Callable[[str], str]
 
 
 def stdout() -> Console:
@@ -47,42 +49,71 @@ def report_interrupt() -> None:
     stderr().print("Stopped before anything was done.")
 
 
+def report_usage(error: Any, *, as_json: bool) -> int:
+    """Tell what is wrong with the command line itself; returns the exit code."""
+    if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(error.ctx.get_help())
+        return ConfigurationError.exit_code
+    message = error.format_message()
+    for argument in filter(lambda text: "://" in text, sys.argv):
+        message = message.replace(argument, redact(argument))
+    if error.ctx is not None:
+        stderr().print(plainly(error.ctx.get_usage()), style="dim")
+    ended = message if message.endswith((".", "?", "!")) else f"{message}."
+    told = ConfigurationError(ended, source="command line")
+    print_error(told, verbose=False, hiding=())
+    if as_json:
+        print_json({"error": told.report()})
+    return told.exit_code
+
+
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Send what `env.py` and revisions print to stderr."""
-    with redirect_stdout(sys.stderr):
-        yield
+    """Send what `env.py`, revisions and the programs that they start print to stderr."""
+    if sys.stdout is None:  # closed by who started this process: 1 may be anybody's by now
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    own, kept = sys.stdout, os.dup(1)
+    own.flush()
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        own.flush()  # what was printed to sys.__stdout__
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager
 def errors_reported(
     *, as_json: bool, verbose: bool, wrap: Callable[[OrchestratorError], Any] | None = None
-) -> Iterator[None]:
+) -> Iterator[list[Hide]]:
     """End the command with the exit code of an error, told in words instead of a traceback.
 
     `wrap` makes the JSON document of an error; by default it is its report under `error`.
+    Put into the list that is yielded what takes the secrets out of a traceback.
     """
+    hiding: list[Hide] = []
     try:
-        yield
+        yield hiding
     except OrchestratorError as error:
-        print_error(error, verbose=verbose)
+        print_error(error, verbose=verbose, hiding=hiding)
         if as_json:
             print_json(wrap(error) if wrap else {"error": error.report()})
         raise typer.Exit(error.exit_code) from None
 
 
-def print_error(error: OrchestratorError, *, verbose: bool) -> None:
+def print_error(error: OrchestratorError, *, verbose: bool, hiding: Iterable[Hide]) -> None:
     """Tell an error on stderr; its traceback only if asked for, and never a password."""
     console = stderr()
     if verbose:
         text = "".join(traceback.format_exception(error))
-        for url in filter(None, (os.environ.get(name) for name in _URL_VARIABLES)):
-            text = hide(text, url)
+        for hide in hiding:
+            text = hide(text)
         console.print(plainly(text), style="dim")
     console.print(f"[bold red]{type(error).__name__}[/]: {plainly(str(error))}")
-
-
-_URL_VARIABLES = ("ORCHESTRATOR_DATABASE_URL", "DATABASE_URL")
 
 
 def failed_before_running(command: str) -> Callable[[OrchestratorError], RunReport]:

@@ -1,15 +1,171 @@
-"""Placeholder until the live display lands: one plain line an event."""
+"""The live display of a run: what it does now, for how long, and how far it has come."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
 
 from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
-from orchestrator.events import NAMES, Event
+from orchestrator.cli.event_text import duration, printable, process, sentence, short
+from orchestrator.events import (
+    TERMINAL,
+    DatabaseReady,
+    Event,
+    LockAcquired,
+    LockWaiting,
+    RevisionApplied,
+    RevisionStarted,
+    RunCancelled,
+    RunStarted,
+    StateObserved,
+    TaskStarted,
+    TaskSucceeded,
+    to_dict,
+)
+from orchestrator.results import Holder, to_jsonable
+
+_FRAMES_A_SECOND: Final = 10
+_WIDEST_BAR: Final = 48
+_INDENT: Final = 14
+"""Cells before the text: the spinner and the seconds."""
+_ENDS: Final = {DatabaseReady: ("✔", "green"), RunCancelled: ("!", "bold magenta")}
+_FAILED: Final = ("✘", "bold red")
 
 
 async def show(events: AsyncIterator[Event], console: Console, *, quiet: bool) -> None:
+    """Show a run until its events end: live on a terminal, else one plain line for each event.
+
+    On a terminal the display gives way to one line that says how the run ended. With `quiet`
+    nothing is printed. Colours are the console's matter: it knows `NO_COLOR`.
+    """
+    if quiet:
+        async for _ in events:
+            pass
+    elif console.is_terminal and not console.is_dumb_terminal:
+        await _show_live(events, console)
+    else:
+        await _show_lines(events, console)
+
+
+async def _show_lines(events: AsyncIterator[Event], console: Console) -> None:
+    began_at = None
     async for event in events:
-        if not quiet:
-            console.print(NAMES[type(event)], getattr(event, "revision", ""))
+        began_at = event.at if began_at is None else began_at
+        offset = (event.at - began_at).total_seconds()
+        console.print(Text(f"{offset:>+9.3f} s  {_sentence(event)}"), soft_wrap=True)
+
+
+async def _show_live(events: AsyncIterator[Event], console: Console) -> None:
+    display = _Display()
+    last: Event | None = None
+    # The refreshing thread keeps the seconds running while the event loop waits for events.
+    with Live(
+        console=console,
+        get_renderable=partial(display.render, console),
+        refresh_per_second=_FRAMES_A_SECOND,
+        transient=True,
+    ) as live:
+        async for event in events:
+            last = event
+            display.tell(event)
+            live.refresh()
+    if isinstance(last, TERMINAL):
+        mark, style = _ENDS.get(type(last), _FAILED)
+        if not console.encoding.lower().startswith("utf"):
+            mark = "*"
+        console.print(Text.assemble((f"{mark} ", style), _sentence(last)), soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """What the run does since when (of the monotonic clock), and how much of it is done."""
+
+    text: str
+    since: float
+    style: str = ""
+    done: int = 0
+    total: int = 0
+
+
+class _Display:
+    """What is known of the run so far. Told by one thread, and rendered by another."""
+
+    def __init__(self) -> None:
+        self._spinner = Spinner("dots", style="blue")
+        # One reference, replaced as a whole, so that the other thread never sees half of it.
+        self._now = _Phase("looking at the database", time.monotonic())
+        self._state = ""
+        self._began = time.monotonic()
+
+    def tell(self, event: Event) -> None:
+        now = time.monotonic()
+        match event:
+            case RunStarted():
+                self._began = now
+            case StateObserved():
+                self._state = f"the database is {printable(event.state)}"
+            case LockWaiting():
+                self._now = _Phase(_waiting_for(event.holder), now - event.waited_seconds, "yellow")
+            case LockAcquired():
+                self._now = _Phase("looking at the database, under the lock", now)
+            case TaskStarted():
+                self._now = _Phase(printable(event.task), now, "blue")
+            case RevisionStarted():
+                about = printable(f"{event.revision} {event.description}".strip())
+                text = f"{printable(event.task)} {event.position} of {event.total}: {about}"
+                self._now = _Phase(text, now, "blue", event.position - 1, event.total)
+            case RevisionApplied():
+                self._now = replace(self._now, done=event.position)
+            case TaskSucceeded():
+                self._state = ""
+                self._now = _Phase("looking whether it has lasted", now)
+            case _:
+                pass
+
+    def render(self, console: Console) -> Table:
+        phase, state, now = self._now, self._state, time.monotonic()
+        what = f"{phase.text} ({state})" if state and not phase.total else phase.text
+        lines = Table.grid(padding=(0, 1))
+        lines.add_column(min_width=1)
+        lines.add_column(min_width=9, no_wrap=True, justify="right")
+        lines.add_column(no_wrap=True, overflow="ellipsis")
+        spent = duration(max(0.0, now - phase.since))
+        about = Text(what, style=phase.style)
+        about.truncate(max(8, console.width - _INDENT), overflow="ellipsis")
+        lines.add_row(self._spinner, spent, about)
+        if phase.total:
+            bar = ProgressBar(
+                total=phase.total,
+                completed=phase.done,
+                width=max(8, min(_WIDEST_BAR, console.width - _INDENT - 14)),
+                complete_style="blue",
+                finished_style="green",
+            )
+            left = Text(f"{phase.total - phase.done} to go", style="bright_black")
+            row = Table.grid(padding=(0, 1))
+            row.add_row(bar, left)
+            lines.add_row("", Text(duration(now - self._began), style="bright_black"), row)
+        return lines
+
+
+def _waiting_for(holder: Holder | None) -> str:
+    if holder is None:
+        return "waiting for the lock, whose holder is not known yet"
+    release = f", release {printable(holder.release)}" if holder.release else ""
+    revision = f", at revision {printable(holder.revision)}" if holder.revision else ""
+    who = process(to_jsonable(holder))
+    return f"waiting for {who}, run {short(holder.run_id)}{release}{revision}"
+
+
+def _sentence(event: Event) -> str:
+    values = to_dict(event)
+    return sentence(values["event"], values)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import anyio
 import typer
+from typer.core import TyperCommand
 
 from orchestrator.cli import options
 from orchestrator.cli.options import make_orchestrator
@@ -28,19 +30,49 @@ from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.plan import Command
 from orchestrator.results import RunReport
 
+_BACKWARDS: Final = re.compile(r"-\d+")
+
 Revision = Annotated[str, typer.Argument(metavar="REV", show_default=True)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
-    for command in (run, wait, create, stamp, upgrade, downgrade):
+    for command in (run, wait, create):
         app.command()(command)
+    for single in (stamp, upgrade, downgrade):
+        app.command(cls=_TakesRevision)(single)
+
+
+class _TakesRevision(TyperCommand):
+    """A command whose argument may be `-1`, which looks like an option and is none."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put what is relative behind `--`, unless it is an option's value."""
+        valued = {
+            name
+            for parameter in self.params
+            if not getattr(parameter, "is_flag", False)
+            for name in parameter.opts
+        }
+        relative = [
+            position
+            for position, text in enumerate(args)
+            if _BACKWARDS.fullmatch(text)
+            and "--" not in args[:position]
+            and not valued.intersection(args[max(0, position - 1) : position])
+        ]
+        if relative:
+            rest = [text for position, text in enumerate(args) if position not in relative]
+            args = [*rest, "--", *(args[position] for position in relative)]
+        return super().parse_args(ctx, args)
 
 
 def run(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     target: options.Target = None,
     bootstrap: options.Bootstrap = None,
     lock_timeout: options.LockTimeout = None,
@@ -58,6 +90,8 @@ def run(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             target=target,
             bootstrap=bootstrap,
             lock_timeout_seconds=lock_timeout,
@@ -69,6 +103,8 @@ def wait(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     target: options.Target = None,
     lock_timeout: options.LockTimeout = None,
     json: options.Json = False,
@@ -84,6 +120,8 @@ def wait(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             target=target,
             lock_timeout_seconds=lock_timeout,
             mode="follow",
@@ -98,6 +136,8 @@ def create(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     lock_timeout: options.LockTimeout = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -112,9 +152,11 @@ def create(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             lock_timeout_seconds=lock_timeout,
         )
-    _perform(
+    report = _perform(
         orchestrator,
         Command.CREATE,
         stamp_created=not no_stamp,
@@ -122,7 +164,7 @@ def create(
         quiet=quiet,
         verbose=verbose,
     )
-    if no_stamp and not json:
+    if no_stamp and report.led and not json:
         stdout().print("Not stamped. Next: `orchestrator stamp heads`.")
 
 
@@ -137,6 +179,8 @@ def stamp(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     lock_timeout: options.LockTimeout = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -148,6 +192,8 @@ def stamp(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             lock_timeout_seconds=lock_timeout,
         )
     _perform(
@@ -167,6 +213,8 @@ def upgrade(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     lock_timeout: options.LockTimeout = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -178,6 +226,8 @@ def upgrade(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             lock_timeout_seconds=lock_timeout,
         )
     _perform(orchestrator, Command.UPGRADE, revision, json=json, quiet=quiet, verbose=verbose)
@@ -188,17 +238,21 @@ def downgrade(
     config: options.Config = None,
     database_url: options.DatabaseURL = None,
     script_location: options.ScriptLocation = None,
+    x_arg: options.XArg = None,
+    tag: options.Tag = None,
     lock_timeout: options.LockTimeout = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Take back the revisions beyond one: a revision, `base`, or `-1` (write `-- -1`)."""
+    """Take back the revisions beyond one: a revision, `base`, or `-1` for the last one."""
     with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("downgrade")):
         orchestrator = make_orchestrator(
             config,
             database_url=database_url,
             script_location=script_location,
+            x_args=x_arg or None,
+            tag=tag,
             lock_timeout_seconds=lock_timeout,
         )
     _perform(orchestrator, Command.DOWNGRADE, revision, json=json, quiet=quiet, verbose=verbose)
@@ -213,7 +267,7 @@ def _perform(
     quiet: bool,
     verbose: bool,
     **flags: bool,
-) -> None:
+) -> RunReport:
     """Run a command to its end, show how it goes, and leave with its exit code if it failed."""
     work = partial(
         _run_and_show,
@@ -234,6 +288,7 @@ def _perform(
         raise typer.Exit(report.error.exit_code)
     if report.outcome == "cancelled":
         raise typer.Exit(128 + (stopped_by or signal.SIGTERM))
+    return report
 
 
 async def _run_and_show(
@@ -256,7 +311,8 @@ async def _run_and_show(
     except* OrchestratorError as group:
         for error in group.exceptions:
             if isinstance(error, OrchestratorError):
-                print_error(error, verbose=verbose)
+                hiding = [orchestrator.resources.hide]
+                print_error(error, verbose=verbose, hiding=hiding)
     if run is None or run.report is None:
         raise RuntimeError("the run left no report")
     return run.report, stopped_by[0] if stopped_by else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ _EXCLUSIVE: Final = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_
 _SHARED: Final = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
 
 _open_descriptors: Final[set[int]] = set()
+_forking: Final = threading.RLock()
+"""Held by whoever forks, so that no descriptor is open and not yet in the set meanwhile."""
 
 
 def _close_inherited() -> None:
@@ -22,13 +25,18 @@ def _close_inherited() -> None:
 
     Closing is safe; unlocking would free the parent's lock (flock(2)).
     """
+    _forking.release()
     for descriptor in _open_descriptors:
         os.close(descriptor)
     _open_descriptors.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
+    os.register_at_fork(
+        before=_forking.acquire,
+        after_in_parent=_forking.release,
+        after_in_child=_close_inherited,
+    )
 
 
 class FileLock:
@@ -51,8 +59,9 @@ class FileLock:
         Raises `ConfigurationError` where the file cannot be opened, or where the file system
         has no working `flock`: a lock that does not exclude is found out by a second try.
         """
-        descriptor = self._open()
-        _open_descriptors.add(descriptor)
+        with _forking:
+            descriptor = self._open()
+            _open_descriptors.add(descriptor)
         if not self._lock(descriptor) or not self._is_at_path(descriptor):
             _close(descriptor)
             return False
@@ -135,7 +144,9 @@ def is_held(path: Path) -> bool | None:
     except OSError:
         return _try_shared(path)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    inodes = [line.split()[5] for line in listed.splitlines() if " FLOCK " in line]
+    # A line with an arrow is of somebody who waits for the lock.
+    lines = (line.split() for line in listed.splitlines() if " -> " not in line)
+    inodes = [fields[5] for fields in lines if fields[1] == "FLOCK"]
     if f"{device}:{status.st_ino}" in inodes:
         return True
     # Some file systems (btrfs) show another device there than stat() does.

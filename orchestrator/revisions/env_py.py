@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
-from io import StringIO
 from typing import Any, Final
 
-from alembic import context as context_module
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationStep
-from alembic.script import ScriptDirectory
-from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import Connection
 
 from orchestrator import database_url
 from orchestrator.errors import (
@@ -26,15 +17,15 @@ from orchestrator.errors import (
     Interrupted,
     OrchestratorError,
 )
+from orchestrator.revisions.connections import only_one_database
+from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready, is_sqlite
 from orchestrator.revisions.environment import Environment
-from orchestrator.revisions.host_logging import host_logging_kept
-from orchestrator.revisions.scripts import Scripts, Step, where
-from orchestrator.revisions.sqlite import SQLiteTransaction, is_busy
+from orchestrator.revisions.failure import explain_env_py
+from orchestrator.revisions.scripts import Scripts, Step
+from orchestrator.revisions.sqlite import SQLiteTransaction
 
-ATTRIBUTE: Final = "orchestrator"
-"""The key of `config.attributes` by which an `env.py` can tell that it runs inside a pass."""
-
-_ONE_AT_A_TIME: Final = threading.Lock()  # Alembic keeps its context in module globals
+_ONE_DATABASE: Final = "upgrades"
+"""Alembic's default `upgrade_token`; the template for several databases gives each its own."""
 
 
 class _Rehearsed(BaseException):
@@ -45,51 +36,28 @@ class _VersionsMoved(BaseException):
     """The version rows changed between Alembic's look and the beginning of the transaction."""
 
 
-class StepFailed(Exception):
-    """A step raised `error`; `swallowed` says that `env.py` kept it to itself."""
+class _PerhapsSeveral(BaseException):
+    """`env.py` looks like one for several databases, and may come to the others later."""
 
-    def __init__(self, step: Step, error: BaseException) -> None:
+
+_PRIVATE: Final = (Interrupted, _Rehearsed, _VersionsMoved, _PerhapsSeveral)
+
+
+class StepFailed(Exception):
+    """A step raised `error`; `swallowed` says that `env.py` kept it to itself.
+
+    `committed` says that a part of the work may have been kept, of this very step perhaps.
+    """
+
+    def __init__(self, step: Step, error: BaseException, *, committed: bool) -> None:
         super().__init__(str(error))
         self.step = step
         self.error = error
+        self.committed = committed
         self.swallowed = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PassOptions:
-    """How `env.py` is run. `interrupted` raises `Interrupted` when the pass should end."""
-
-    url: URL
-    target: str
-    transaction: str = "env"
-    busy_seconds: float = 30.0
-    interrupted: Callable[[], None] = lambda: None
-
-
 Work = Callable[[Environment], Iterator[Step]]
-
-
-class _EnvironmentContext(EnvironmentContext):
-    """Alembic's context, with the options that must win over those that `env.py` sets."""
-
-    def __init__(
-        self, config: Config, script: ScriptDirectory, *, transaction: str = "env", **options: Any
-    ) -> None:
-        super().__init__(config, script, **options)
-        self._transaction_setting = transaction
-
-    def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
-        if self._transaction_setting in ("run", "revision"):
-            options["transaction_per_migration"] = self._transaction_setting == "revision"
-            options["transactional_ddl"] = True
-        elif self._transaction_setting == "env" and _is_sqlite(connection):
-            # SQLite has transactional DDL; Alembic only assumes the driver spoils it.
-            options.setdefault("transactional_ddl", True)
-        super().configure(connection, *args, **options)
-
-
-# The names of `alembic.context`, which `env.py` imports, stand for a context of this class, too.
-_EnvironmentContext.create_module_class_proxy(vars(context_module), vars(context_module))
 
 
 def run_env_py(
@@ -103,17 +71,21 @@ def run_env_py(
     Raises `StepFailed` for a revision that raised, `Interrupted`, what `work` raises,
     `DatabaseUnavailable`, and `ConfigurationError` for an `env.py` that cannot be run.
     """
-    _give_url(scripts, options.url)
-    with _one_pass(options), host_logging_kept():
+    with env_py_ready(scripts, options, options.url):
         deadline = time.monotonic() + options.busy_seconds
+        asked = False
         while True:
-            passing = _Pass(scripts, work, options, rehearse=rehearse)
+            passing = _Pass(scripts, work, options, rehearse=rehearse, asked=asked)
             try:
                 passing.run()
                 return
-            except (_VersionsMoved, _Rehearsed) as end:
-                if isinstance(end, _Rehearsed):
-                    return
+            except _Rehearsed:
+                return
+            except _PerhapsSeveral:
+                only_one_database(scripts, options)
+                asked = True
+            except _VersionsMoved:
+                pass
             except DatabaseUnavailable as error:
                 if passing.began or not error.busy or time.monotonic() > deadline:
                     raise
@@ -122,32 +94,45 @@ def run_env_py(
 
 class _Pass:
     def __init__(
-        self, scripts: Scripts, work: Work, options: PassOptions, *, rehearse: bool
+        self, scripts: Scripts, work: Work, options: PassOptions, *, rehearse: bool, asked: bool
     ) -> None:
         self.began = False
+        self._ended = False
         self._scripts = scripts
         self._work = work
         self._options = options
         self._rehearse = rehearse
+        self._asked = asked
         self._transaction: SQLiteTransaction | None = None
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        context = _EnvironmentContext(
+        context = PassContext(
             self._scripts.config,
             self._scripts.directory,
             fn=self._migrate,
             destination_rev=self._options.target,
             dont_mutate=True,
             transaction=self._options.transaction,
+            tag=self._options.tag,
         )
         try:
             with context:
                 self._scripts.directory.run_env()
-        except (Interrupted, _Rehearsed, _VersionsMoved, KeyboardInterrupt):
+        except (*_PRIVATE, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise self._explain(error) from error
+            if self._failure is not None:
+                raise self._failure from error
+            # An env.py may end its work by sys.exit(), as the `alembic` command lets it.
+            if not (self._ended and isinstance(error, SystemExit) and not error.code):
+                raise explain_env_py(
+                    error,
+                    self._scripts,
+                    self._options.url,
+                    began=self.began,
+                    ended=self._ended,
+                ) from error
         finally:
             if self._transaction is not None:
                 self._transaction.abandon()
@@ -175,10 +160,13 @@ class _Pass:
     def _guarded(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
         if self.began:
             raise ConfigurationError(
-                f"{self._scripts.directory.env_py_location} runs migrations on more than one "
-                "database. Run them one by one: give each its own `database_url`, and let "
-                "env.py migrate only that one."
+                f"{self._scripts.directory.env_py_location} runs migrations more than once: on "
+                "several databases or schemas. The first is migrated; the next was not touched. "
+                "Run them one by one, and let env.py migrate only one in each run."
             )
+        token = context.opts.get("upgrade_token")
+        if token != _ONE_DATABASE and not self._asked:
+            raise _PerhapsSeveral
         self.began = True
         environment = Environment(context, self._scripts)
         self._check_database(environment.connection)
@@ -194,12 +182,13 @@ class _Pass:
         if self._rehearse:
             raise _Rehearsed
         if transaction is not None:
-            transaction.check_foreign_keys("the migration")
+            transaction.check_foreign_keys()
             transaction.commit()
+        self._ended = True
 
     def _begin(self, context: MigrationContext, heads: tuple[str, ...]) -> SQLiteTransaction | None:
         connection = context.connection
-        if self._options.transaction == "off" or not _is_sqlite(connection) or connection is None:
+        if self._options.transaction == "off" or not is_sqlite(connection) or connection is None:
             return None
         transaction = SQLiteTransaction(
             connection,
@@ -214,6 +203,11 @@ class _Pass:
         # Alembic read the rows before the transaction began, and goes by what it read.
         if set(context.get_current_heads()) != set(heads):
             raise _VersionsMoved
+        begun = context._transaction is not None or context._in_external_transaction
+        each = context._transaction_per_migration or not context.impl.transactional_ddl
+        if not begun and not each:
+            # An env.py without begin_transaction(): autocommit_block() asks for one of Alembic's.
+            context._transaction = connection.get_transaction() or connection.begin()
         return transaction
 
     def _watched(
@@ -230,12 +224,18 @@ class _Pass:
                 migrate(**arguments)
                 if transaction is not None:
                     transaction.after_step()
-                    if context._transaction_per_migration:
-                        transaction.check_foreign_keys(f"revision {step.revision}")
-            except (KeyboardInterrupt, OrchestratorError):
+                    if context._transaction_per_migration and step.revision is not None:
+                        transaction.check_foreign_keys(step.revision.revision)
+            except KeyboardInterrupt:
+                raise
+            except OrchestratorError as error:
+                self._failure = error
                 raise
             except BaseException as error:
-                self._failure = StepFailed(step, error)
+                committed = self._options.transaction == "off" or (
+                    transaction is not None and transaction.committed
+                )
+                self._failure = StepFailed(step, error, committed=committed)
                 raise
 
         step.alembic.migration_fn = watched
@@ -251,85 +251,3 @@ class _Pass:
                 "the same database.",
                 setting="database_url",
             )
-
-    def _explain(self, error: BaseException) -> BaseException:
-        if self._failure is not None:
-            return self._failure
-        if isinstance(error, OrchestratorError):
-            return error
-        shown = database_url.redact(self._options.url)
-        text = database_url.hide(str(error), self._options.url)
-        if is_busy(error):
-            return DatabaseUnavailable(
-                f"The database {shown} is busy with another writer: {text}.", url=shown, busy=True
-            )
-        if isinstance(error, DBAPIError) and not self.began:
-            return DatabaseUnavailable(f"env.py could not connect to {shown}: {text}.", url=shown)
-        file, line = where(error, self._scripts.directory.dir)
-        return ConfigurationError(
-            f"env.py failed: {type(error).__name__}: {text} ({file}, line {line}).",
-            setting="script_location",
-        )
-
-
-def write_sql(scripts: Scripts, work: Work, options: PassOptions, versions: tuple[str, ...]) -> str:
-    """The SQL that `work` would execute on a database at these versions, by `env.py` offline.
-
-    Raises `ConfigurationError` where a revision cannot be written down.
-    """
-    output = StringIO()
-    _give_url(scripts, options.url)
-
-    def migrate(heads: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
-        for step in work(Environment(context, scripts)):
-            yield step.alembic
-
-    context = _EnvironmentContext(
-        scripts.config,
-        scripts.directory,
-        fn=migrate,
-        as_sql=True,
-        starting_rev=versions or None,
-        destination_rev=options.target,
-        output_buffer=output,
-    )
-    with _one_pass(options), host_logging_kept(), context:
-        try:
-            scripts.directory.run_env()
-        except OrchestratorError:
-            raise
-        except Exception as error:
-            file, line = where(error, scripts.directory.dir)
-            raise ConfigurationError(
-                f"The SQL cannot be written: {type(error).__name__}: {error} "
-                f"({file}, line {line}). Migrations that read the database cannot be written down."
-            ) from error
-    return output.getvalue()
-
-
-@contextmanager
-def _one_pass(options: PassOptions) -> Iterator[None]:
-    while not _ONE_AT_A_TIME.acquire(timeout=0.05):
-        options.interrupted()
-    try:
-        yield
-    finally:
-        _ONE_AT_A_TIME.release()
-
-
-def _give_url(scripts: Scripts, url: URL) -> None:
-    """Let `env.py` find the orchestrator's URL, unless its own names the same database."""
-    config = scripts.config
-    config.attributes[ATTRIBUTE] = True
-    own = config.get_main_option("sqlalchemy.url")
-    try:
-        if own and database_url.same_database(database_url.parse(own), url):
-            return
-    except ConfigurationError:
-        pass  # a placeholder, as Alembic's templates have
-    text = url.render_as_string(hide_password=False)
-    config.set_main_option("sqlalchemy.url", text.replace("%", "%%"))
-
-
-def _is_sqlite(connection: Connection | None) -> bool:
-    return connection is not None and connection.dialect.name == "sqlite"

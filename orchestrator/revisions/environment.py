@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -11,6 +10,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.engine import Connection
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.revisions.differences import in_words
 from orchestrator.revisions.scripts import Scripts
 
 
@@ -65,7 +65,8 @@ class Environment:
         """How the database differs from the metadata, a line each."""
         self.metadata()
         declared = self._context.opts["target_metadata"]
-        return tuple(_in_words(entry) for entry in compare_metadata(self._context, declared))
+        entries = compare_metadata(self._context, declared)
+        return tuple(line for entry in entries for line in in_words(entry))
 
     def create_version_table(self) -> None:
         """Make the version table if there is none, inside the transaction."""
@@ -79,12 +80,3 @@ class Environment:
     def offline(self) -> bool:
         """Whether statements are written down instead of executed."""
         return self._context.as_sql
-
-
-def _in_words(entry: Any) -> str:
-    if isinstance(entry, list):  # changes of one column come together
-        return "; ".join(_in_words(change) for change in entry)
-    kind, *what = entry
-    verb, _, noun = str(kind).partition("_")
-    named = [getattr(item, "name", item) for item in what if item is not None]
-    return f"{verb} {noun.replace('_', ' ')} {' '.join(str(name) for name in named[:3])}".strip()

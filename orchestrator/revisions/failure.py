@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import traceback
 from textwrap import shorten
 from typing import Final
 
-from orchestrator.errors import OrchestratorError, TaskFailed, VerificationFailed
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from orchestrator.database_url import hide, redact
+from orchestrator.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    OrchestratorError,
+    TaskFailed,
+    VerificationFailed,
+)
 from orchestrator.results import Revision
 from orchestrator.revisions.scripts import Scripts, where
-from orchestrator.revisions.sqlite import TransactionEnded
+from orchestrator.revisions.sqlite import NotInTransaction, TransactionEnded, is_busy
 
 _STATEMENT_LENGTH: Final = 200
 _NOT_IN_A_TRANSACTION: Final = ("VACUUM", "PRAGMA", "ATTACH", "DETACH", "BEGIN", "COMMIT", "END")
+_BOOTSTRAP: Final = (
+    "If the revisions presume tables that the application makes from its models, set "
+    '`bootstrap = "create"` (`--bootstrap create`): an empty database is then made from '
+    "env.py's target_metadata and stamped as newest, and what only revisions make is skipped: "
+    "seed rows, triggers, views."
+)
 
 
 def explain_task(
@@ -21,8 +38,9 @@ def explain_task(
     task: str,
     revision: Revision | None,
     rolled_back: bool,
+    was_empty: bool,
 ) -> OrchestratorError:
-    """What a task raised, as a `TaskFailed`.
+    """What a task raised, as a `TaskFailed`. `was_empty`: the run began without a table.
 
     As a `VerificationFailed` where the revision itself took its work back, and went on as if
     nothing had happened.
@@ -36,9 +54,11 @@ def explain_task(
     intact = (
         "The database is as it was before."
         if rolled_back
-        else "What was done before this revision is kept."
+        else "What was committed before that is kept: look at the database before the next start."
     )
     what = f"The {task} failed{named}: {_told(error)}{place}\n{intact} {_advice(error)}"
+    if was_empty and isinstance(error, SQLAlchemyError):
+        what += f" {_BOOTSTRAP}"
     if isinstance(error, TransactionEnded) and error.by == "rollback":
         return VerificationFailed(what)
     return TaskFailed(
@@ -51,13 +71,41 @@ def explain_task(
     )
 
 
+def explain_env_py(
+    error: BaseException, scripts: Scripts, url: URL | None, *, began: bool, ended: bool
+) -> OrchestratorError:
+    """What `env.py` itself raised: before a revision, between two, or when all had `ended`."""
+    if isinstance(error, OrchestratorError):  # of `environment.run_migrations`
+        return error
+    shown = redact(url) if url is not None else "its database"
+    text = _told(error) if url is None else hide(_told(error), url)
+    if is_busy(error):
+        return DatabaseUnavailable(
+            f"The database {shown} is busy with another writer: {text}.", url=shown, busy=True
+        )
+    # An error of a statement has the statement; one of connecting has none.
+    if isinstance(error, DBAPIError) and error.statement is None and not began:
+        return DatabaseUnavailable(
+            f"env.py could not connect to {shown}: {text}. Nothing was changed.", url=shown
+        )
+    file, line = where(error, scripts.directory.dir)
+    what = f"env.py failed: {text} ({file}, line {line})."
+    if isinstance(error, SystemExit):
+        what = f"env.py ended the process with sys.exit({error.code!r}) ({file}, line {line})."
+    if ended:
+        what += " The migration itself had ended before, and is kept."
+    elif not began:
+        what += " Nothing was changed."
+    return ConfigurationError(what, setting="script_location")
+
+
 def _told(error: BaseException) -> str:
     original = getattr(error, "orig", None)
     if isinstance(original, BaseException):  # SQLAlchemy's own text repeats it, and is long
         statement = str(getattr(error, "statement", "") or "")
         shown = f" [{shorten(statement, _STATEMENT_LENGTH)}]" if statement else ""
         return f"{type(original).__name__}: {original}{shown}"
-    if isinstance(error, TransactionEnded):
+    if isinstance(error, TransactionEnded | NotInTransaction):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
@@ -71,6 +119,16 @@ def _advice(error: BaseException) -> str:
             '`transaction = "off"`, which is Alembic\'s own way and leaves half of a revision '
             "behind when it is killed."
         )
+    if isinstance(error, AssertionError) and _raised_by(error) == "autocommit_block":
+        return (
+            "An autocommit_block() needs Alembic's own transaction: in env.py, use "
+            "`with context.begin_transaction()` instead of beginning one on the connection."
+        )
     if isinstance(error, TransactionEnded):
         return "Let the revision raise instead of rolling back, or use a savepoint."
     return "Mend the revision and start again."
+
+
+def _raised_by(error: BaseException) -> str | None:
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].name if frames else None

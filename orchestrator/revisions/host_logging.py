@@ -11,14 +11,35 @@ import logging.config
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, Final
+from types import CodeType, FunctionType
+from typing import Any
 
-_CONFIGURATORS: Final = (
-    (logging.config, "fileConfig"),
-    (logging.config, "dictConfig"),
-    (logging, "basicConfig"),
+
+def _file_config(*args: Any, **options: Any) -> Any:
+    from orchestrator.revisions.host_logging import configure_elsewhere
+
+    return configure_elsewhere("fileConfig", args, options)
+
+
+def _dict_config(*args: Any, **options: Any) -> Any:
+    from orchestrator.revisions.host_logging import configure_elsewhere
+
+    return configure_elsewhere("dictConfig", args, options)
+
+
+def _basic_config(*args: Any, **options: Any) -> Any:
+    from orchestrator.revisions.host_logging import configure_elsewhere
+
+    return configure_elsewhere("basicConfig", args, options)
+
+
+_CONFIGURATORS = (
+    (logging.config.fileConfig, _file_config),
+    (logging.config.dictConfig, _dict_config),
+    (logging.basicConfig, _basic_config),
 )
+_originals: dict[str, Callable[..., Any]] = {}
+_thread: int | None = None
 
 
 @contextmanager
@@ -28,25 +49,45 @@ def host_logging_kept() -> Iterator[None]:
     Other threads configure logging as ever. Passes of `env.py` come one at a time, so that
     nothing is put back in the wrong order.
     """
-    thread = threading.get_ident()
-    originals = [(module, name, getattr(module, name)) for module, name in _CONFIGURATORS]
+    global _thread  # noqa: PLW0603 - the configurators of logging are globals, too
     before = {logger: _settings(logger) for logger in _loggers()}
-    handler_levels = {handler: handler.level for logger in before for handler in logger.handlers}
+    handlers = {handler for logger in before for handler in logger.handlers}
+    handlers_before = {handler: _handler_settings(handler) for handler in handlers}
+    disabled_level = logging.root.manager.disable
+    codes = [(configurator, configurator.__code__) for configurator, _ in _CONFIGURATORS]
+    _thread = threading.get_ident()
     try:
-        for module, name, original in originals:
-            setattr(module, name, _except_in(thread, original))
+        for configurator, stand_in in _CONFIGURATORS:
+            _originals[configurator.__name__] = _copy(configurator)
+            # The code, not the name: applications import the function, before and elsewhere.
+            configurator.__code__ = stand_in.__code__
         yield
     finally:
-        for module, name, original in originals:
-            setattr(module, name, original)
+        for configurator, code in codes:
+            configurator.__code__ = code
+        _thread = None
         for logger, settings in before.items():
             if _settings(logger) != settings:
-                level, logger.disabled, logger.propagate, handlers = settings
-                logger.handlers[:] = handlers
-                logger.setLevel(level)
-        for handler, level in handler_levels.items():
-            if handler.level != level:
-                handler.setLevel(level)
+                _restore(logger, *settings)
+        for handler, (level, formatter, filters) in handlers_before.items():
+            handler.setLevel(level)
+            handler.setFormatter(formatter)
+            handler.filters[:] = filters
+        logging.disable(disabled_level)
+
+
+def configure_elsewhere(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What a configurator of logging does meanwhile: its work, unless `env.py` called it."""
+    if threading.get_ident() == _thread:
+        return None
+    return _originals[name](*args, **options)
+
+
+def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
+    code: CodeType = function.__code__
+    copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
 
 
 def _loggers() -> list[logging.Logger]:
@@ -54,15 +95,23 @@ def _loggers() -> list[logging.Logger]:
     return [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
 
 
-def _settings(logger: logging.Logger) -> tuple[int, bool, bool, tuple[logging.Handler, ...]]:
-    return logger.level, logger.disabled, logger.propagate, tuple(logger.handlers)
+def _settings(logger: logging.Logger) -> tuple[Any, ...]:
+    handlers, filters = tuple(logger.handlers), tuple(logger.filters)
+    return logger.level, logger.disabled, logger.propagate, handlers, filters
 
 
-def _except_in(thread: int, configure: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(configure)
-    def configure_elsewhere(*args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != thread:
-            return configure(*args, **kwargs)
-        return None
+def _restore(
+    logger: logging.Logger,
+    level: int,
+    disabled: bool,
+    propagate: bool,
+    handlers: tuple[logging.Handler, ...],
+    filters: tuple[Any, ...],
+) -> None:
+    logger.disabled, logger.propagate = disabled, propagate
+    logger.handlers[:], logger.filters[:] = handlers, filters
+    logger.setLevel(level)
 
-    return configure_elsewhere
+
+def _handler_settings(handler: logging.Handler) -> tuple[Any, ...]:
+    return handler.level, handler.formatter, tuple(handler.filters)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import ResolutionError, RevisionError, RevisionMap
+from alembic.script.revision import CycleDetected, ResolutionError, RevisionError, RevisionMap
 from alembic.util import CommandError, to_tuple
 
 from orchestrator.errors import ConfigurationError
@@ -42,7 +44,7 @@ class Scripts:
     ) -> None:
         self.config = config
         with _explained(config):
-            self.directory = ScriptDirectory.from_config(config)
+            self.directory = _directory(config)
             if not os.path.isfile(self.directory.env_py_location):
                 raise ConfigurationError(
                     f"The script location {self.directory.dir} has no env.py: "
@@ -51,10 +53,19 @@ class Scripts:
                 )
             # Taken before the scripts are read: an edit in between is not missed.
             self.fingerprint = fingerprint(self.locations())
-            self.directory.revision_map = RevisionMap(self._load)
-            self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
+            paths: dict[str, str] = {}
+            self.directory.revision_map = RevisionMap(partial(self._load, paths))
+            try:
+                self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
+            except CycleDetected as error:
+                files = [paths[name] for name in error.revisions if name in paths]
+                raise ConfigurationError(
+                    f"Revision files are their own ancestors: "
+                    f"{', '.join(files) or _file_in_hand(error)}. {error}.",
+                    setting="script_location",
+                ) from error
 
-    def _load(self) -> Iterator[Script]:
+    def _load(self, paths: dict[str, str]) -> Iterator[Script]:
         """The scripts, complete: Alembic only warns of a lost parent and of an id given twice."""
         scripts = list(self.directory._load_revisions())
         by_id: dict[str, Script] = {}
@@ -65,6 +76,7 @@ class Scripts:
                     f"Two revision files have the id {script.revision}: {twin.path} and "
                     f"{script.path}. Give one of them another id."
                 )
+        paths.update((script.revision, script.path) for script in scripts)
         known = by_id.keys() | {label for script in scripts for label in script.branch_labels}
         for script in scripts:
             dependencies = to_tuple(script.dependencies, default=())
@@ -83,6 +95,10 @@ class Scripts:
         Raises `ConfigurationError` where there is no such revision, and where `head` could be
         several.
         """
+        if not target:
+            raise ConfigurationError(
+                "The revision is an empty text. Name one, or `heads`.", setting="target"
+            )
         if target == "heads":
             return self.heads
         if target == "head" and len(self.heads) > 1:
@@ -168,6 +184,7 @@ class Scripts:
             script_location=cast("str", config.get_alembic_option("script_location")),
             version_locations=tuple(str(path) for path in self.directory.version_locations),
             recursive=self.directory.recursive_version_locations,
+            sourceless=self.directory.sourceless,
         )
 
     def _get(self, revision: str) -> Script | None:
@@ -204,6 +221,37 @@ def load(
     return Scripts(config, fingerprint)
 
 
+def _directory(config: Config) -> ScriptDirectory:
+    """The script directory. Raises `ConfigurationError` where there is no such directory."""
+    location = config.get_alembic_option("script_location")
+    try:
+        with _import_path_kept_short():
+            return ScriptDirectory.from_config(config)
+    except (CommandError, ImportError) as error:
+        if isinstance(error, CommandError) and os.path.isdir(str(location)):
+            raise
+        package = str(location).partition(":")[0]
+        reason = (
+            f"the package {package} cannot be imported: {error}"
+            if isinstance(error, ImportError)
+            else "there is no such directory"
+        )
+        raise ConfigurationError(
+            f"The script location {location} cannot be used: {reason}.",
+            setting="script_location",
+        ) from error
+
+
+@contextmanager
+def _import_path_kept_short() -> Iterator[None]:
+    """Take away the older twins of what `prepend_sys_path` puts in front, each time anew."""
+    before = len(sys.path)
+    yield
+    new = len(sys.path) - before
+    if new > 0:
+        sys.path[new:] = [path for path in sys.path[new:] if path not in sys.path[:new]]
+
+
 def _named(script: Script) -> Revision:
     description = (script.doc or "").strip().splitlines()
     return Revision(revision=script.revision, description=description[0] if description else "")
@@ -220,10 +268,25 @@ def _explained(config: Config, setting: str = "script_location") -> Iterator[Non
         raise ConfigurationError(f"{str(error).rstrip('.')}.", setting=setting) from error
     except (Exception, SystemExit) as error:
         file, line = where(error)
+        in_hand = _file_in_hand(error)
+        # A file that Alembic itself stumbles over has no line: it lacks `down_revision`, say.
+        place = in_hand if in_hand and file != in_hand else f"{file}, line {line}"
+        if isinstance(error, (SyntaxError, ImportError)):
+            place = f"{file}, line {line}"
         raise ConfigurationError(
-            f"The script {file}, line {line}, cannot be imported: {type(error).__name__}: {error}.",
+            f"The script {place}, cannot be imported: {type(error).__name__}: {error}.",
             setting=setting,
         ) from error
+
+
+def _file_in_hand(error: BaseException) -> str | None:
+    """The revision file that Alembic was making a script of; its error may not name it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_from_path":  # since Alembic 1.17
+            return str(frame.f_locals.get("path"))
+        if frame.f_code.co_name == "_from_filename":
+            return str(os.path.join(frame.f_locals["dir_"], frame.f_locals["filename"]))
+    return None
 
 
 def where(error: BaseException, within: str = "") -> tuple[str | None, int | None]:

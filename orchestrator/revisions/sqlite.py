@@ -8,6 +8,7 @@ and `BEGIN IMMEDIATE` is sent before anything is read that a decision rests on.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.errors import DatabaseUnavailable, TaskFailed
 
 _TRY_MILLISECONDS: Final = 50
+_JOURNAL_MODE: Final = re.compile(r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.I)
 
 
 class TransactionEnded(Exception):
@@ -28,6 +30,14 @@ class TransactionEnded(Exception):
     def __init__(self, by: str) -> None:
         super().__init__(f"the migration ended its transaction by a {by}")
         self.by = by
+
+
+class NotInTransaction(Exception):
+    """A statement that SQLite does not obey in a transaction."""
+
+    def __init__(self, statement: str) -> None:
+        super().__init__(f"SQLite does not obey {statement.strip()} in a transaction")
+        self.statement = statement
 
 
 def is_busy(error: BaseException | None) -> bool:
@@ -42,7 +52,8 @@ class SQLiteTransaction:
 
     Enforcement of foreign keys is off inside, as batch mode drops and renames tables, which
     would cascade; violations that are new are an error at the end. `url` is redacted, for
-    messages. `interrupted` raises where waiting for another writer should end.
+    messages. `interrupted` raises where waiting for another writer should end. `committed` says
+    whether some of the work has been committed, by Alembic or by a revision.
     """
 
     def __init__(
@@ -56,16 +67,21 @@ class SQLiteTransaction:
         self._url = url
         self._busy_seconds = busy_seconds
         self._interrupted = interrupted
-        self._connection = connection
         self._violations: Counter[tuple[Any, ...]] | None = None
         self._rolled_back = False
+        self.committed = False
         self._driver: Any = connection.connection.driver_connection
-        # An application's own pool must never get the altered connection back.
-        connection.detach()
         self._proxy = connection.connection
-        self._autocommit_by_env = self._is_autocommit()
+        # An application's own pool must never hand out the altered connection: it is made anew
+        # at the next checkout. One that is detached lacks its `driver_connection` (SQLAlchemy
+        # 2.0, 2.1), which revisions use.
+        self._proxy.invalidate(soft=True)
+        self._autocommit = False
         event.listen(connection, "begin", self._on_begin)
+        event.listen(connection, "commit", self._on_commit)
+        event.listen(connection, "set_connection_execution_options", self._on_options)
         event.listen(connection, "rollback", self._on_rollback)
+        event.listen(connection, "before_cursor_execute", self._on_execute)
 
     @property
     def is_open(self) -> bool:
@@ -113,20 +129,23 @@ class SQLiteTransaction:
         if self._rolled_back:
             raise TransactionEnded("rollback")
         if not self.is_open:
+            self.committed = True
             raise TransactionEnded("commit")
 
-    def check_foreign_keys(self, task: str) -> None:
+    def check_foreign_keys(self, revision: str | None = None) -> None:
         """Raise `TaskFailed` for rows that lost their parent in this transaction."""
         if self._violations is None:
             return
         new = self._foreign_key_violations() - self._violations
         if new:
             told = ", ".join(f"{table} -> {parent}: {n}" for (table, parent), n in new.items())
+            what = f"Revision {revision}" if revision else "The migration"
             raise TaskFailed(
-                f"{task} left rows whose foreign key has no parent ({told}). The transaction is "
+                f"{what} left rows whose foreign key has no parent ({told}). The transaction is "
                 "rolled back. Enforcement is off inside a migration: delete or move such rows "
                 "in the migration itself.",
-                task=task,
+                task="upgrade",
+                revision=revision,
             )
 
     def commit(self) -> None:
@@ -163,16 +182,28 @@ class SQLiteTransaction:
         rows = self._execute("PRAGMA foreign_key_check")
         return Counter((table, parent) for table, _, parent, _ in rows)
 
-    def _is_autocommit(self) -> bool:
-        return self._connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    def _on_options(self, _: Connection, options: dict[str, Any]) -> None:
+        # The driver's isolation level is ours: an autocommit block only has to begin none.
+        level = options.pop("isolation_level", None)
+        if level is not None:
+            self._autocommit = str(level).upper() == "AUTOCOMMIT"
 
     def _on_begin(self, _: Connection) -> None:
         # An autocommit block of Alembic's begins a SQLAlchemy transaction that must be none.
-        if self._autocommit_by_env or not self._is_autocommit():
+        if not self._autocommit:
             self.ensure()
+
+    def _on_commit(self, _: Connection) -> None:
+        self.committed = True
 
     def _on_rollback(self, _: Connection) -> None:
         self._rolled_back = True
+
+    def _on_execute(self, _: Connection, cursor: Any, statement: str, *__: Any) -> None:
+        # SQLite keeps the mode in a transaction, and does not say so.
+        asked = _JOURNAL_MODE.match(statement)
+        if asked and self.is_open and self._execute("PRAGMA journal_mode") != [(asked[1].lower(),)]:
+            raise NotInTransaction(statement)
 
     def _unavailable(self, what: str, waited: float, *, busy: bool = False) -> DatabaseUnavailable:
         return DatabaseUnavailable(

@@ -1,0 +1,124 @@
+"""What `env.py` connects to, asked before anything is done."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import URL
+
+from orchestrator import database_url
+from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.revisions.context import Arguments, PassContext, PassOptions, env_py_ready
+from orchestrator.revisions.failure import explain_env_py
+from orchestrator.revisions.scripts import Scripts
+
+
+class _Seen(BaseException):
+    """What was asked is known; rolls back what `env.py` itself did."""
+
+
+def own_url(scripts: Scripts, arguments: Arguments) -> URL:
+    """The URL of the database that `env.py` connects to of itself.
+
+    Nothing is made: where the file of a SQLite database does not exist, the rehearsal ends
+    just before it would be opened. Raises `ConfigurationError` where `env.py` knows none.
+    """
+    seen: list[URL] = []
+
+    def migrate(_: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
+        if context.connection is not None:
+            seen.append(context.connection.engine.url)
+        raise _Seen
+
+    with env_py_ready(scripts, arguments, None), _absent_files_told(seen):
+        error = _run(scripts, arguments, migrate)
+    if seen:
+        return seen[-1]
+    unknown = (
+        "No database URL is known, and env.py does not tell one. Set `database_url` (or "
+        "--database-url, ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as sqlite:///var/app.db."
+    )
+    if error is not None:
+        told = explain_env_py(error, scripts, None, began=False, ended=False)
+        unknown = f"{unknown}\n{told}"
+    raise ConfigurationError(unknown, setting="database_url") from error
+
+
+def only_one_database(scripts: Scripts, options: PassOptions) -> None:
+    """Raise `ConfigurationError` if `env.py` migrates several databases one after the other.
+
+    To be called by who has made `env.py` ready. Runs it with nothing to migrate.
+    """
+    seen: list[URL] = []
+
+    def migrate(_: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
+        if context.connection is not None:
+            seen.append(context.connection.engine.url)
+        yield from ()
+
+    error = _run(scripts, options, migrate)
+    if error is not None:
+        raise explain_env_py(error, scripts, options.url, began=False, ended=False) from error
+    if len(seen) > 1:
+        told = ", ".join(database_url.redact(url) for url in seen)
+        raise ConfigurationError(
+            f"{scripts.directory.env_py_location} migrates more than one database: {told}. A run "
+            "has one, which it locks, decides on and proves. Nothing was migrated. Run them one "
+            "by one: for each, a copy of alembic.ini whose `databases` names only that one, "
+            "given as the setting `alembic_config` (ORCHESTRATOR_ALEMBIC_CONFIG).",
+            setting="alembic_config",
+        )
+
+
+def _run(
+    scripts: Scripts,
+    arguments: Arguments,
+    migrate: Callable[[tuple[str, ...], MigrationContext], Iterator[Any]],
+) -> BaseException | None:
+    """Run `env.py`; returns what it raised of itself."""
+    context = PassContext(
+        scripts.config,
+        scripts.directory,
+        fn=migrate,
+        destination_rev=arguments.target,
+        dont_mutate=True,
+        tag=arguments.tag,
+    )
+    try:
+        with context:
+            scripts.directory.run_env()
+    except (OrchestratorError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the caller tells it
+        return None if isinstance(error, _Seen) else error
+    return None
+
+
+@contextmanager
+def _absent_files_told(seen: list[URL]) -> Iterator[None]:
+    """Keep this thread from opening SQLite files that do not exist; their URLs are appended."""
+    thread = threading.get_ident()
+
+    def on_connect(dialect: Any, _: Any, args: list[Any], parameters: dict[str, Any]) -> None:
+        if threading.get_ident() != thread or dialect.name != "sqlite" or not args:
+            return
+        path, _, query = str(args[0]).partition("?")
+        url = URL.create(f"sqlite+{dialect.driver}", database=path)
+        if parameters.get("uri"):
+            url = url.update_query_string(query).update_query_dict({"uri": "true"})
+        file = database_url.sqlite_file(url)
+        if file is not None and not os.path.lexists(file):
+            seen.append(url)
+            raise _Seen
+
+    event.listen(Engine, "do_connect", on_connect)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "do_connect", on_connect)

@@ -1,0 +1,138 @@
+"""Alembic's context as a pass of `env.py` uses it: one at a time, with what must win."""
+
+from __future__ import annotations
+
+import os
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from configparser import InterpolationError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from alembic import command
+from alembic import context as context_module
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import URL, Connection
+
+from orchestrator import database_url
+from orchestrator.errors import ConfigurationError
+from orchestrator.revisions.host_logging import host_logging_kept
+from orchestrator.revisions.scripts import Scripts
+
+ATTRIBUTE: Final = "orchestrator"
+"""The key of `config.attributes` by which an `env.py` can tell that it runs inside a pass."""
+
+_one_at_a_time = threading.Lock()  # Alembic keeps its context in module globals
+
+
+def _renew_lock() -> None:
+    """A child that is forked during a pass has no thread that would ever free its copy."""
+    global _one_at_a_time  # noqa: PLW0603 - the child's own
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arguments:
+    """What the `alembic` command would be given, as far as `env.py` can ask for it.
+
+    `x_arguments` for `context.get_x_argument()`, `tag` for `context.get_tag_argument()`.
+    `interrupted` raises `Interrupted` when the work should end.
+    """
+
+    target: str
+    x_arguments: tuple[str, ...] = ()
+    tag: str | None = None
+    interrupted: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PassOptions(Arguments):
+    """How `env.py` is run on the database of the URL."""
+
+    url: URL
+    transaction: str = "env"
+    busy_seconds: float = 30.0
+
+
+class PassContext(EnvironmentContext):
+    """Alembic's context, with the options that must win over those that `env.py` sets."""
+
+    def __init__(
+        self, config: Config, script: ScriptDirectory, *, transaction: str = "env", **options: Any
+    ) -> None:
+        super().__init__(config, script, **options)
+        self._transaction_setting = transaction
+
+    def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
+        """Configure as `env.py` says, but for what must win."""
+        if self._transaction_setting in ("run", "revision"):
+            options["transaction_per_migration"] = self._transaction_setting == "revision"
+            options["transactional_ddl"] = True
+        elif self._transaction_setting == "env" and is_sqlite(connection):
+            # SQLite has transactional DDL; Alembic only assumes the driver spoils it.
+            options.setdefault("transactional_ddl", True)
+        super().configure(connection, *args, **options)
+
+
+# The names of `alembic.context`, which `env.py` imports, stand for a context of this class, too.
+PassContext.create_module_class_proxy(vars(context_module), vars(context_module))
+
+
+@contextmanager
+def env_py_ready(scripts: Scripts, arguments: Arguments, url: URL | None) -> Iterator[None]:
+    """Have the process to oneself for passes of `env.py`, and the host's logging kept.
+
+    Without a URL, `env.py` has to know its database.
+    """
+    lock = _one_at_a_time
+    while not lock.acquire(timeout=0.05):
+        arguments.interrupted()
+    try:
+        _give_arguments(scripts.config, arguments)
+        if url is not None:
+            _give_url(scripts.config, url)
+        with host_logging_kept():
+            yield
+    finally:
+        lock.release()
+
+
+def is_sqlite(connection: Connection | None) -> bool:
+    """Whether it is a connection to SQLite."""
+    return connection is not None and connection.dialect.name == "sqlite"
+
+
+def _give_arguments(config: Config, arguments: Arguments) -> None:
+    config.attributes[ATTRIBUTE] = True
+    # What `alembic upgrade TARGET` would give: environments ask for any of it.
+    config.cmd_opts = Namespace(
+        cmd=(command.upgrade, ["revision"], ["sql", "tag"]),
+        config=None,
+        name=config.config_ini_section,
+        quiet=False,
+        raiseerr=False,
+        revision=arguments.target,
+        sql=False,
+        tag=arguments.tag,
+        x=list(arguments.x_arguments) or None,
+    )
+
+
+def _give_url(config: Config, url: URL) -> None:
+    """Let `env.py` find the orchestrator's URL, unless its own names the same database."""
+    try:
+        own = config.get_main_option("sqlalchemy.url")
+        if own and database_url.same_database(database_url.parse(own), url):
+            return
+    except (ConfigurationError, InterpolationError):
+        pass  # a placeholder, as Alembic's templates have, or one whose parts env.py sets
+    text = url.render_as_string(hide_password=False)
+    config.set_main_option("sqlalchemy.url", text.replace("%", "%%"))

@@ -1,0 +1,1 @@
+"""Existing Alembic projects, of every kind, that are run as they are."""

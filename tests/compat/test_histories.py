@@ -1,0 +1,109 @@
+"""Histories of every shape: branches, labels, merges, dependencies, relative targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.compat.projects import Existing, assert_failed, assert_ready, existing
+from tests.projects import Finished
+
+Run = Callable[..., Finished]
+
+
+def two_branches(path: Path) -> Existing:
+    project = existing(path)
+    project.revision("a1", None, labels="shop")
+    project.revision("a2", "a1")
+    project.revision("b1", None, labels="blog", depends_on="a1")
+    project.revision("b2", "b1")
+    return project
+
+
+def test_several_heads(tmp_path: Path) -> None:
+    """All branches are migrated, those first that others depend on."""
+    project = two_branches(tmp_path)
+
+    report = assert_ready(project.run("run", "--json"), "a2", "b2")
+
+    order = [one["revision"] for one in report["applied"]]
+    assert sorted(order) == ["a1", "a2", "b1", "b2"]
+    assert order.index("a1") < order.index("b1")
+    assert sorted(project.versions()) == ["a2", "b2"]
+    assert_ready(project.run("run", "--json"), "a2", "b2", led=False)
+
+
+def test_several_heads_by_creation(tmp_path: Path, run: Run) -> None:
+    """A database that is made from the metadata is stamped with every head."""
+    project = two_branches(tmp_path)
+
+    assert_ready(run(project, "run", "--bootstrap", "create", "--json"), "a2", "b2")
+    assert project.tables() == ["alembic_version", "artists"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["shop@head", "shop", "blog@head", "b1", "blog@head-1", "a1+1", "shop@+1", "heads", "a"],
+)
+def test_targets(tmp_path: Path, run: Run, target: str) -> None:
+    """`upgrade` takes every identifier, and goes where `alembic upgrade` goes."""
+    project, stock = two_branches(tmp_path / "ours"), two_branches(tmp_path / "stock")
+    stock.python(
+        f"""
+        from alembic import command
+        from alembic.config import Config
+
+        command.upgrade(Config("alembic.ini"), {target!r})
+        """
+    )
+
+    ended = run(project, "upgrade", target, "--json")
+
+    if target == "a":  # the beginning of two ids
+        assert ended.code == 2
+        assert project.tables() == []
+    else:
+        assert ended.code == 0, ended.stderr
+        assert project.versions() == stock.versions()
+        assert project.tables() == stock.tables()
+
+
+def test_relative_targets(tmp_path: Path, run: Run) -> None:
+    """`+2`, `head-1` and `-1` count from where the database is, or from the head."""
+    project = existing(tmp_path)
+    project.chain(5)
+
+    for command, target, expected in (
+        ("upgrade", "+2", "r2"),
+        ("upgrade", "head-1", "r4"),
+        ("downgrade", "-1", "r3"),
+        ("upgrade", "heads", "r5"),
+    ):
+        ended = run(project, command, target, "--json")
+        assert ended.code == 0, ended.stderr
+        assert project.versions() == [expected]
+
+
+def test_merges(tmp_path: Path, run: Run) -> None:
+    """A merge revision makes one head of two, from any of the rows that it merges."""
+    project = existing(tmp_path)
+    project.revision("a1", None)
+    project.revision("b1", "a1")
+    project.revision("c1", "a1")
+    assert_ready(run(project, "run", "--json"), "b1", "c1")
+    project.revision("m1", ("b1", "c1"), "pass", "pass")
+
+    assert_ready(run(project, "run", "--json"), "m1")
+    assert project.versions() == ["m1"]
+    assert run(project, "downgrade", "a1", "--json").code == 0
+    assert project.versions() == ["a1"]
+
+
+def test_head_is_one(tmp_path: Path, run: Run) -> None:
+    """`target = "head"` with several heads is refused, and names them; nothing is touched."""
+    project = two_branches(tmp_path)
+
+    assert_failed(run(project, "run", "--target", "head", "--json"), "ConfigurationError", "a2, b2")
+    assert project.tables() == []

@@ -1,0 +1,195 @@
+"""Where scripts lie, and what the version table is called."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from tests.compat.projects import ENV_PY, INI, assert_ready, existing
+from tests.projects import Finished
+
+Run = Callable[..., Finished]
+
+LOCATION = "script_location = %(here)s/migrations"
+
+
+def ini(*options: str, location: str = LOCATION, separator: str = "path_separator = os") -> str:
+    lines = ["[alembic]", location, "prepend_sys_path = .", separator, *options]
+    return "\n".join([*lines, "sqlalchemy.url = sqlite:///app.db", ""])
+
+
+class TestScriptLocation:
+    """`script_location`, however it is written."""
+
+    @pytest.mark.parametrize(
+        "location", ["migrations", "%(here)s/migrations", "ABSOLUTE", "package:scripts"]
+    )
+    def test_is_found(self, tmp_path: Path, run: Run, location: str) -> None:
+        """A path, relative or absolute or by `%(here)s`, and `package:directory`."""
+        written = location.replace("ABSOLUTE", str(tmp_path / "migrations"))
+        project = existing(tmp_path, ini=ini(location=f"script_location = {written}"))
+        project.revision("r1", None)
+        if location.startswith("package"):
+            project.write("package/__init__.py", "")
+            (tmp_path / "migrations").rename(tmp_path / "package" / "scripts")
+
+        assert_ready(run(project, "run", "--json"), "r1")
+        assert_ready(run(project, "run", "--json"), "r1", led=False)
+        assert project.tables() == ["alembic_version", "t_r1"]
+
+    def test_is_found_in_a_process_of_its_own(self, tmp_path: Path) -> None:
+        """`package:directory`, where the package is found only by `prepend_sys_path`."""
+        text = ini(location="script_location = package:scripts")
+        text = text.replace("prepend_sys_path = .", "prepend_sys_path = .:src")
+        project = existing(tmp_path, ini=text)
+        project.revision("r1", None)
+        project.write("src/package/__init__.py", "")
+        (tmp_path / "migrations").rename(tmp_path / "src" / "package" / "scripts")
+
+        assert_ready(project.run("run", "--json"), "r1")
+        assert_ready(project.run("run", "--json"), "r1", led=False)
+
+    def test_is_found_from_another_directory(self, tmp_path: Path, run: Run) -> None:
+        """The variable `ALEMBIC_CONFIG` names the file, as for the `alembic` command."""
+        project = existing(tmp_path, ini=INI.replace("= .", "= %(here)s"))
+        project.revision("r1", None)
+        project.write("deploy/orchestrator.toml", 'alembic_config = "../alembic.ini"')
+        elsewhere = type(project)(tmp_path / "deploy")
+
+        assert_ready(run(elsewhere, "run", "--config", "orchestrator.toml", "--json"), "r1")
+        shutil.rmtree(elsewhere.state)
+        elsewhere.database.unlink()
+        assert_ready(elsewhere.run("run", "--json", ALEMBIC_CONFIG="../alembic.ini"), "r1")
+
+    def test_of_pyproject(self, tmp_path: Path, run: Run) -> None:
+        """`[tool.alembic]` with lists, beside an `alembic.ini` that has no such section."""
+        project = existing(tmp_path, ini="[loggers]\nkeys = root\n")
+        project.write(
+            "pyproject.toml",
+            """
+            [tool.alembic]
+            script_location = "%(here)s/migrations"
+            version_locations = ["%(here)s/migrations/versions", "%(here)s/more"]
+            prepend_sys_path = ["%(here)s"]
+            "sqlalchemy.url" = "sqlite:///app.db"
+            """,
+        )
+        project.revision("r1", None)
+        project.revision("r2", "r1").rename(project.write("more/x", "").with_name("r2.py"))
+
+        assert_ready(run(project, "run", "--json"), "r2")
+        assert_ready(run(project, "run", "--json"), "r2", led=False)
+
+
+class TestVersionLocations:
+    """`version_locations` and what separates them."""
+
+    @pytest.mark.parametrize(
+        ("separator", "between"),
+        [
+            ("os", os.pathsep),
+            ("space", " "),
+            ("newline", "\n    "),
+            (":", ":"),
+            (";", ";"),
+            (None, " "),
+        ],
+    )
+    def test_are_several(
+        self, tmp_path: Path, run: Run, separator: str | None, between: str
+    ) -> None:
+        """Revisions of two directories are one history, whatever separates the two names."""
+        locations = between.join(("%(here)s/migrations/versions", "%(here)s/plugins"))
+        separated = f"path_separator = {separator}" if separator else ""
+        project = existing(tmp_path, ini=ini(f"version_locations = {locations}", separator=separated))
+        project.revision("r1", None)
+        (tmp_path / "plugins").mkdir()
+        project.revision("r2", "r1").rename(tmp_path / "plugins" / "r2.py")
+
+        assert_ready(run(project, "run", "--json"), "r2")
+        again = run(project, "run", "--json")
+        assert_ready(again, "r2", led=False)
+
+    def test_are_recursive(self, tmp_path: Path) -> None:
+        """`recursive_version_locations`, with the sub-directories that `file_template` makes."""
+        options = (
+            "file_template = %%(year)d/%%(rev)s_%%(slug)s",
+            "recursive_version_locations = true",
+        )
+        project = existing(tmp_path, ini=ini(*options))
+        template = Path(sys.modules[Config.__module__].__file__ or "").parent / "templates"
+        shutil.copy(template / "generic" / "script.py.mako", tmp_path / "migrations")
+        for number in (1, 2):
+            command.revision(
+                Config(tmp_path / "alembic.ini"), f"number {number}", rev_id=f"r{number}"
+            )
+        assert [path.parent.parent.name for path in tmp_path.rglob("r2_*.py")] == ["versions"]
+
+        assert_ready(project.run("run", "--json"), "r2")
+        again = project.run("run", "--json")
+        assert_ready(again, "r2", led=False)
+        project.revision("r3", "r2").rename(next(tmp_path.rglob("r2_*.py")).with_name("r3.py"))
+        assert_ready(project.run("run", "--json"), "r3")
+
+    @pytest.mark.parametrize("legacy", [True, False])
+    def test_are_sourceless(self, tmp_path: Path, run: Run, legacy: bool) -> None:
+        """`sourceless`: revisions as bytecode, beside the sources' place or in `__pycache__`."""
+        project = existing(tmp_path, ini=ini("sourceless = true"))
+        project.revision("r1", None)
+        versions = tmp_path / "migrations" / "versions"
+        compileall.compile_dir(versions, quiet=2, legacy=legacy)
+        (versions / "r1.py").unlink()
+
+        assert_ready(run(project, "run", "--json"), "r1")
+        assert_ready(run(project, "run", "--json"), "r1", led=False)
+
+
+def test_import_path_does_not_grow(tmp_path: Path) -> None:
+    """`prepend_sys_path` is in front once, however often a process runs."""
+    project = existing(tmp_path)
+    project.revision("r1", None)
+
+    ended = project.python(
+        """
+        import anyio, sys
+        from orchestrator import Orchestrator
+
+        orchestrator = Orchestrator.from_config()
+        anyio.run(orchestrator.run)
+        once = list(sys.path)
+        for _ in range(3):
+            anyio.run(orchestrator.inspect)
+        assert sys.path == once, sys.path
+        assert sys.path[0] == ".", sys.path
+        """
+    )
+
+    assert ended.code == 0, ended.stderr
+
+
+class TestVersionTable:
+    """`version_table` and `version_table_schema` of their own."""
+
+    @pytest.mark.parametrize("options", ['version_table="seen"', 'version_table_schema="main"'])
+    def test_is_named_by_env_py(self, tmp_path: Path, run: Run, options: str) -> None:
+        """The rows stand where `env.py` says, and the warm start looks there."""
+        env = ENV_PY.replace("target_metadata=metadata", f"target_metadata=metadata, {options}")
+        project = existing(tmp_path, env=env)
+        project.revision("r1", None)
+        table = "seen" if "seen" in options else "alembic_version"
+
+        assert_ready(project.run("run", "--json"), "r1")
+        assert_ready(run(project, "run", "--json"), "r1", led=False)
+        assert project.versions(table) == ["r1"]
+        project.revision("r2", "r1")
+        assert run(project, "status", "--json").json["state"] == "behind"
+        assert_ready(run(project, "run", "--json"), "r2")
+        assert sorted(project.tables()) == sorted([table, "t_r1", "t_r2"])

@@ -1,0 +1,221 @@
+"""`environment.run_migrations`: a whole `env.py`, under the plain `alembic` command too."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import anyio.lowlevel
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from orchestrator.locks.file import FileLock, is_held
+from orchestrator.state_directory import open_shared
+from tests.projects import Finished, Project
+from tests.zygote import Zygote
+
+DEADLINE_SECONDS = 60
+Alembic = Callable[..., Finished]
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project with `[tool.alembic]` in its `pyproject.toml`, and metadata of one table."""
+    project.write(
+        "pyproject.toml",
+        """
+        [tool.alembic]
+        script_location = "%(here)s/migrations"
+        prepend_sys_path = ["%(here)s"]
+        """,
+    )
+    project.write(
+        "models.py",
+        """
+        import sqlalchemy as sa
+
+        metadata = sa.MetaData()
+        sa.Table("t_r1", metadata, sa.Column("id", sa.Integer, primary_key=True))
+        """,
+    )
+    project.revision("r1", None)
+    return project
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """What forks the command; one for all tests of a worker."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def alembic(project: Project, zygote: Zygote) -> Alembic:
+    """Run the plain `alembic` command in the project, in a process of its own."""
+    prelude = project.write(
+        "prelude.py",
+        """
+        import sys
+        from alembic.config import main
+
+        sys.exit(main(sys.argv[1:], prog="alembic"))
+        """,
+    )
+
+    def alembic(*arguments: str, succeeds: bool = True, **variables: str) -> Finished:
+        [process] = zygote.start(project, *arguments, prelude=prelude, **variables)
+        ended = process.finish()
+        assert (ended.code == 0) is succeeds, ended.stdout + ended.stderr
+        return ended
+
+    return alembic
+
+
+class TestAlembicCommand:
+    """The plain `alembic` command on a project whose `env.py` is the one call."""
+
+    def test_up_and_down(self, project: Project, alembic: Alembic) -> None:
+        """upgrade, current, check and downgrade do what they do anywhere."""
+        alembic("upgrade", "head")
+        assert alembic("current").stdout.strip() == "r1 (head)"
+        assert "No new upgrade operations detected" in alembic("check").stdout
+        alembic("downgrade", "base")
+        assert alembic("current").stdout.strip() == ""
+        assert is_held(project.state / "lock") is False
+
+    def test_autogenerate(self, project: Project, alembic: Alembic) -> None:
+        """A new column is found, and the revision that is written alters in batch mode."""
+        alembic("upgrade", "head")
+        models = project.path / "models.py"
+        models.write_text(
+            models.read_text().replace("primary_key=True)", 'primary_key=True), sa.Column("n")')
+            + 'metadata.tables["t_r1"].c.n.type = sa.Text()\n'
+        )
+        project.write(
+            "migrations/script.py.mako",
+            """
+            revision = ${repr(up_revision)}
+            down_revision = ${repr(down_revision)}
+            from alembic import op
+            import sqlalchemy as sa
+
+
+            def upgrade():
+                ${upgrades if upgrades else "pass"}
+
+
+            def downgrade():
+                ${downgrades if downgrades else "pass"}
+            """,
+        )
+
+        alembic("revision", "--autogenerate", "-m", "more", "--rev-id", "r2")
+        [written] = (project.path / "migrations" / "versions").glob("r2*.py")
+
+        assert "op.batch_alter_table('t_r1'" in written.read_text()
+        alembic("upgrade", "head")
+        assert "No new upgrade operations detected" in alembic("check").stdout
+
+    def test_sql(self, project: Project) -> None:
+        """`--sql` writes statements down, and touches neither database nor state directory."""
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", "upgrade", "head", "--sql"],
+            cwd=project.path,
+            env=project.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=DEADLINE_SECONDS,
+        )
+        written = done.stdout
+
+        assert "CREATE TABLE t_r1" in written
+        assert not project.database.exists()
+        assert not project.state.exists()
+        connection = sqlite3.connect(":memory:")
+        connection.executescript(written)
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("r1",)]
+        connection.close()
+
+    def test_a_held_lock_ends_it_at_the_deadline(
+        self, project: Project, alembic: Alembic, held: FileLock
+    ) -> None:
+        """With a deadline the command ends by a `LockTimeout`; nothing is touched."""
+        done = alembic("upgrade", "head", succeeds=False, ORCHESTRATOR_LOCK_TIMEOUT_SECONDS="0")
+
+        assert "LockTimeout" in done.stderr
+        assert not project.database.exists()
+
+
+@pytest.fixture
+def held(project: Project) -> Iterator[FileLock]:
+    """The project's lock, held by somebody else."""
+    project.state.mkdir()
+    lock = FileLock(project.state / "lock", open_shared)
+    assert lock.try_acquire()
+    yield lock
+    lock.release()
+
+
+@pytest.fixture
+def config(project: Project, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Alembic's config of the project, for its commands in this process."""
+    monkeypatch.chdir(project.path)
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", project.url)
+    project.write(
+        "migrations/env.py",
+        "from orchestrator.environment import run_migrations\n\nrun_migrations()\n",
+    )
+    return Config(toml_file=project.path / "pyproject.toml")
+
+
+class TestInThisProcess:
+    """Alembic's commands called from Python."""
+
+    def test_waits_for_the_lock(
+        self, project: Project, config: Config, held: FileLock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A held lock makes an upgrade wait, and go on when it is free."""
+        caplog.set_level(logging.INFO, "orchestrator")
+        thread = threading.Thread(target=command.upgrade, args=(config, "head"))
+        thread.start()
+        try:
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while "lock_waiting" not in caplog.text:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert thread.is_alive()
+            assert not project.database.exists()
+        finally:
+            held.release()
+            thread.join(DEADLINE_SECONDS)
+
+        assert not thread.is_alive()
+        connection = sqlite3.connect(project.database)
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("r1",)]
+        connection.close()
+        assert is_held(project.state / "lock") is False
+
+    @pytest.mark.anyio
+    async def test_inside_a_running_loop(self, project: Project, config: Config) -> None:
+        """It works where an event loop runs already, which an async `env.py` does not."""
+        await anyio.lowlevel.checkpoint()
+        command.upgrade(config, "head")
+
+        assert project.database.exists()
+        assert is_held(project.state / "lock") is False
+
+    def test_the_lock_is_released_on_failure(self, project: Project, config: Config) -> None:
+        """A revision that raises leaves no held lock behind."""
+        project.revision("r2", "r1", "raise ValueError('no')")
+        with pytest.raises(ValueError, match="no"):
+            command.upgrade(config, "head")
+
+        assert is_held(project.state / "lock") is False

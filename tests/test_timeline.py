@@ -1,0 +1,387 @@
+"""Entries -> runs, starts, rows and histories."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.events import (
+    EVENTS,
+    DatabaseReady,
+    LockAcquired,
+    LockWaiting,
+    RevisionApplied,
+    RevisionStarted,
+    RunCancelled,
+    RunStarted,
+    StateObserved,
+    TaskStarted,
+    to_dict,
+)
+from orchestrator.results import AppliedRevision, Holder
+from orchestrator.timeline.entries import Entry, stories_of
+from orchestrator.timeline.filter import Filter
+from orchestrator.timeline.revisions import revisions_of
+from orchestrator.timeline.runs import Run
+from orchestrator.timeline.starts import length_of, rows_of, starts_of
+from orchestrator.timeline.story import run_of, runs_of
+from tests.journals import (
+    DATABASE,
+    HEAD,
+    REVISIONS,
+    SECOND_START,
+    RunOfOneProcess,
+    found_current,
+    led,
+    three_starts,
+    waited,
+)
+
+MOMENT = datetime(2026, 1, 5, tzinfo=UTC)
+HOLDER = Holder(run_id="leader", host="web-9", pid=9, command="run", since=MOMENT, release="2.0")
+STARTED = RunStarted(command="run", mode="migrate", target="heads", lock_timeout_seconds=300.0)
+
+
+def entries_of(run: RunOfOneProcess) -> list[Entry]:
+    """What a reader makes of the run's lines."""
+    envelope = {
+        "level": "info",
+        "host": run.host,
+        "pid": run.pid,
+        "database": run.database,
+        "release": run.release,
+    }
+    found = []
+    for event in run.events:
+        values = {**envelope, **to_dict(event)}
+        found.append(Entry(event.at, values["event"], run.run_id, values, 300))
+    return found
+
+
+def a_run(*told: tuple[float, Any], run_id: str = "r", **more: Any) -> Run:
+    return run_of(entries_of(RunOfOneProcess(run_id=run_id, began_at=MOMENT, told=told, **more)))
+
+
+def all_runs() -> list[RunOfOneProcess]:
+    return [run for runs in three_starts() for run in runs]
+
+
+def test_a_leader() -> None:
+    """A run that did the work led; what it applied, from where to where, is its own."""
+    run = a_run(*led())
+    assert (run.role, run.outcome, run.state_before) == ("led", "ready", "empty")
+    assert (run.versions_before, run.versions_after) == ((), (HEAD,))
+    assert [item.revision for item in run.applied] == [name for name, _, _ in REVISIONS]
+    assert [(item.fate, item.task) for item in run.revisions] == [("applied", "upgrade")] * 3
+    assert (run.duration_seconds, run.waited_seconds, run.waited_for) == (1.481, 0.0, ())
+    assert (run.host, run.pid, run.database, run.release) == ("web-1", 4711, DATABASE, "1.4.2")
+
+
+def test_a_waiter_is_linked_to_its_leader() -> None:
+    """Who waited names the run it waited for, and how long, though it never had the lock."""
+    run = a_run(*waited(HOLDER, 1.5))
+    assert (run.role, run.outcome, run.waited_for) == ("waited", "ready", ("leader",))
+    assert run.waited_seconds == pytest.approx(1.482)
+    named = run.waits[-1]
+    assert (named.host, named.pid, named.release) == ("web-9", 9, "2.0")
+
+
+def test_a_waiter_that_got_the_lock_and_did_the_work_led() -> None:
+    """Where a leader died, the waiter that took over led; its waiting still counts."""
+    told = [(offset + 2.0, event) for offset, event in led()]
+    told[:1] = [(0.0, STARTED), (0.1, LockWaiting(lock="file", holder=HOLDER, waited_seconds=0.1))]
+    told[2] = (2.0, LockAcquired(lock="file", waited_seconds=1.9))
+    run = a_run(*told)
+    assert (run.role, run.waited_seconds, run.waited_for) == ("led", 1.9, ("leader",))
+
+
+def test_who_found_the_database_current_or_followed() -> None:
+    """Neither led nor waited: it found the database current; in mode follow it followed."""
+    assert a_run(*found_current()).role == "found current"
+    told = [(offset, event) for offset, event in found_current()]
+    told[0] = (0.0, replace(STARTED, mode="follow"))
+    assert a_run(*told).role == "followed"
+
+
+def test_a_failed_run() -> None:
+    """A failure has its error, its revision, its place, and what became of each revision."""
+    run = a_run(*led(fails=True))
+    assert (run.role, run.outcome, run.applied) == ("led", "failed", ())
+    assert run.error is not None
+    assert (run.error.type, run.error.exit_code) == ("TaskFailed", 1)
+    assert run.failure is not None
+    assert (run.failure.revision, run.failure.line, run.failure.rolled_back) == (HEAD, 23, True)
+    assert [item.fate for item in run.revisions] == ["rolled back", "rolled back", "failed"]
+    assert run.revisions[-1].duration_seconds == pytest.approx(0.1)
+
+
+def test_a_cancelled_run_keeps_what_is_durable() -> None:
+    """What a cancelled run lists as applied is applied; the rest of what ran is not."""
+    kept = AppliedRevision(revision=REVISIONS[0][0], description="", duration_seconds=0.4)
+    told = [item for item in led() if item[0] < 1.3] + [(1.3, RunCancelled(applied=(kept,)))]
+    run = a_run(*told)
+    assert (run.outcome, run.applied) == ("cancelled", (kept,))
+    assert [item.fate for item in run.revisions] == ["applied", "rolled back", "rolled back"]
+
+
+def test_a_run_without_an_end_is_unfinished() -> None:
+    """Of a run that was killed, or still runs, nothing is claimed that is not known."""
+    run = a_run(*[item for item in led() if item[0] < 1.0])
+    assert (run.outcome, run.role, run.error) == ("unfinished", "led", None)
+    assert [item.fate for item in run.revisions] == ["unknown", "unknown"]
+
+
+def test_a_clock_that_runs_backwards_makes_no_negative_duration() -> None:
+    """Where the clock was set back in the middle of a run, no span or duration is negative."""
+    told = [(offset if offset < 1 else offset - 3600, event) for offset, event in led()]
+    run = a_run(*told)
+    assert run.last_at >= run.began_at
+    assert all(span.began_at <= span.ended_at for span in run.spans)
+    assert all(item.duration_seconds >= 0 for item in run.revisions)
+    (start,) = starts_of([run])
+    assert length_of(start) >= 0
+
+
+@given(seed=st.integers())
+def test_the_order_of_lines_of_different_runs_does_not_matter(seed: int) -> None:
+    """However the lines of several runs are mixed, the same runs come out."""
+    queues = [entries_of(run) for run in all_runs()]
+    expected = {entries[0].run_id: run_of(entries) for entries in queues}
+    mixed, chance = [], random.Random(seed)
+    while queues:
+        queue = chance.choice(queues)
+        mixed.append(queue.pop(0))
+        queues = [queue for queue in queues if queue]
+    assert {run.run_id: run for run in runs_of(mixed)} == expected
+
+
+@given(shuffled=st.permutations(list(range(14))), twice=st.lists(st.integers(0, 13)))
+def test_the_lines_of_a_run_are_put_in_order_and_counted_once(
+    shuffled: list[int], twice: list[int]
+) -> None:
+    """`sequence` decides the order, and a line that is there twice counts once."""
+    entries = entries_of(RunOfOneProcess(run_id="r", began_at=MOMENT, told=tuple(led())))
+    assert len(entries) == len(shuffled)
+    assert run_of([entries[index] for index in shuffled + twice]) == run_of(entries)
+
+
+def test_runs_without_an_end_are_let_go_before_they_fill_the_memory() -> None:
+    """However many runs never end, what is held of them stays below the bound."""
+    killed = [
+        entry._replace(run_id=f"killed {number}")
+        for number in range(1000)
+        for entry in entries_of(RunOfOneProcess(run_id="", began_at=MOMENT, told=tuple(led())))[:3]
+    ]
+    held, most = 0, 0
+
+    def counted() -> Any:
+        nonlocal held, most
+        for entry in killed:
+            held += entry.size
+            yield entry
+            most = max(most, held)
+
+    ids = []
+    for story in stories_of(counted(), held_bytes=30_000):
+        held -= sum(entry.size for entry in story)
+        ids.append(story[0].run_id)
+    assert most <= 30_300
+    assert ids == [f"killed {number}" for number in range(1000)]
+
+
+scalar = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+anything = scalar | st.lists(scalar, max_size=2) | st.dictionaries(st.text(max_size=5), scalar)
+known_fields = sorted(
+    {name for event in EVENTS.values() for name in event.__dataclass_fields__}
+    | {"host", "pid", "database", "release"}
+)
+odd_entries = st.builds(
+    lambda offset, name, run_id, values: Entry(
+        MOMENT + timedelta(seconds=offset), name, run_id, values
+    ),
+    st.floats(-1e9, 1e9),
+    st.sampled_from([*EVENTS, "of_a_newer_version"]),
+    st.sampled_from(["one", "other", ""]),
+    st.dictionaries(st.sampled_from(known_fields), anything, max_size=6),
+)
+
+
+@given(entries=st.lists(odd_entries, max_size=12))
+def test_no_entry_is_an_exception(entries: list[Entry]) -> None:
+    """Whatever types the values have, runs, starts, rows and histories come out of them."""
+    runs = list(runs_of(entries))
+    assert {run.run_id for run in runs} == {entry.run_id for entry in entries if entry.run_id}
+    for start in starts_of(runs):
+        assert all(
+            span.from_seconds <= span.to_seconds for row in rows_of(start) for span in row.spans
+        )
+    revisions_of(runs)
+
+
+def bare_run(run_id: str, began: float, ended: float, database: str = DATABASE) -> Run:
+    told = ((0.0, STARTED), (ended - began, RunCancelled(applied=())))
+    at = MOMENT + timedelta(seconds=began)
+    run = RunOfOneProcess(run_id=run_id, began_at=at, told=told, database=database)
+    return run_of(entries_of(run))
+
+
+intervals = st.tuples(st.integers(0, 60), st.integers(0, 6), st.sampled_from("AB"))
+
+
+@given(drawn=st.lists(intervals, max_size=12), seed=st.integers())
+def test_runs_of_one_database_that_overlap_form_one_start(
+    drawn: list[tuple[int, int, str]], seed: int
+) -> None:
+    """The starts are exactly the sets of runs that are linked by overlapping, in any order."""
+    runs = [
+        bare_run(f"{number:02}", began, began + length, database)
+        for number, (began, length, database) in enumerate(drawn)
+    ]
+    expected = [{run.run_id} for run in runs]
+    for one in runs:
+        for other in runs:
+            if (
+                one.database == other.database
+                and one.began_at <= other.last_at
+                and other.began_at <= one.last_at
+            ):
+                joined = [group for group in expected if {one.run_id, other.run_id} & group]
+                expected = [group for group in expected if group not in joined]
+                expected.append(set[str]().union(*joined))
+    random.Random(seed).shuffle(runs)
+    starts = starts_of(runs)
+    assert sorted(sorted(run.run_id for run in start.runs) for start in starts) == sorted(
+        map(sorted, expected)
+    )
+    assert [start.began_at for start in starts] == sorted(start.began_at for start in starts)
+
+
+def test_a_silent_leader_and_who_waits_for_it_form_one_start() -> None:
+    """A leader in a long revision says nothing; that somebody waits shows it is still there."""
+    leader = a_run(*[item for item in led() if item[0] < 0.5], run_id="leader")
+    told = tuple((offset + 60.0, event) for offset, event in waited(HOLDER, 5.0))
+    waiter = a_run(*told, run_id="waiter")
+    assert waiter.began_at > leader.last_at
+    assert len(starts_of([leader, waiter])) == 1
+    stranger = replace(waiter, waits=())
+    assert len(starts_of([leader, stranger])) == 2
+
+
+def test_the_starts_of_a_journal() -> None:
+    """Each start knows who led, how many were ready or failed, and when the last was ready."""
+    failed, succeeded, *restarts = starts_of(run_of(entries_of(run)) for run in all_runs())
+    assert (failed.start_id, failed.leaders) == ("a0" * 6, ("a0" * 6,))
+    assert (failed.ready_seconds, failed.failed, failed.ready) == (None, 4, 0)
+    assert succeeded.began_at == SECOND_START
+    assert (succeeded.ready, succeeded.failed, len(succeeded.runs)) == (5, 0, 5)
+    assert succeeded.ready_seconds == pytest.approx(1.502)
+    assert [start.leaders for start in restarts] == [()]
+
+
+def test_rows_cover_a_run_from_its_beginning_and_end_in_ready() -> None:
+    """The spans of a row follow one another without a gap; what is ready stays so to the end.
+
+    The leader is the first row, and its revisions and no others are named.
+    """
+    start = starts_of(run_of(entries_of(run)) for run in all_runs())[1]
+    rows = rows_of(start)
+    assert [row.role for row in rows] == ["led", "waited", "waited", "waited", "found current"]
+    for row in rows:
+        for span, following in zip(row.spans, row.spans[1:], strict=False):
+            assert span.to_seconds == pytest.approx(following.from_seconds)
+        assert row.spans[-1].kind == "ready"
+        assert row.spans[-1].to_seconds == pytest.approx(length_of(start))
+    named = [span.revision for row in rows for span in row.spans if span.revision]
+    assert named == [name for name, _, _ in REVISIONS]
+    assert {span.kind for span in rows[1].spans} == {"looking", "waiting", "ready"}
+
+
+def test_tasks_without_revisions_are_named_by_their_task() -> None:
+    """`create` and `stamp` have no revisions; their spans carry the task."""
+    told = (
+        (0.0, STARTED),
+        (0.1, TaskStarted(task="create")),
+        (0.5, TaskStarted(task="stamp")),
+        (0.6, DatabaseReady(versions=(), applied=(), led=True, duration_seconds=0.6)),
+    )
+    (start,) = starts_of([a_run(*told)])
+    spans = [(span.kind, span.task) for span in rows_of(start)[0].spans]
+    assert spans[:3] == [("looking", None), ("migrating", "create"), ("migrating", "stamp")]
+
+
+def test_what_each_revision_has_cost() -> None:
+    """Counted is what became durable; the slowest comes first; failures are counted too."""
+    runs = [run_of(entries_of(run)) for run in all_runs()]
+    again = a_run(*led(), run_id="again")
+    slower = tuple(
+        replace(item, duration_seconds=item.duration_seconds * 9) for item in again.applied
+    )
+    runs.append(replace(again, applied=slower[:1], last_at=SECOND_START + timedelta(days=1)))
+    histories = {item.revision: item for item in revisions_of(runs)}
+    assert next(iter(histories)) == REVISIONS[0][0]
+    first, last = histories[REVISIONS[0][0]], histories[HEAD]
+    assert (first.applied, first.failed, first.slowest_run_id) == (2, 0, "again")
+    assert first.last_seconds == first.slowest_seconds == pytest.approx(3.78)
+    assert (last.applied, last.failed, last.last_seconds) == (1, 1, 0.21)
+    assert last.description == "fill the play counts"
+
+
+def test_taking_a_revision_back_is_counted_apart() -> None:
+    """How long a downgrade takes says nothing about the upgrade."""
+    up = a_run(*led())
+    down = replace(up, command="downgrade", applied=up.applied[:1])
+    directions = [(item.revision, item.direction) for item in revisions_of([up, down])]
+    assert len(directions) == 4
+    assert (REVISIONS[0][0], "downgrade") in directions
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Filter(), 11),
+        (Filter(outcome="failed"), 4),
+        (Filter(led=True), 2),
+        (Filter(led=True, outcome="ready"), 1),
+        (Filter(host="web-2"), 1),
+        (Filter(host="web"), 0),
+        (Filter(database="app.db"), 11),
+        (Filter(database="other"), 0),
+        (Filter(since=SECOND_START), 7),
+        (Filter(until=SECOND_START - timedelta(seconds=1)), 4),
+        (Filter(since=SECOND_START, until=SECOND_START), 1),
+    ],
+)
+def test_filters(wanted: Filter, expected: int) -> None:
+    """Each criterion alone and together with others; moments include themselves."""
+    assert sum(wanted.matches(entries_of(run)) for run in all_runs()) == expected
+
+
+def test_a_revision_that_began_before_the_journal() -> None:
+    """Of a run whose beginning is lost, what is left is told; the command is not known."""
+    (_, begun), (_, applied) = [item for item in led() if "Revision" in type(item[1]).__name__][:2]
+    assert isinstance(begun, RevisionStarted)
+    assert isinstance(applied, RevisionApplied)
+    run = a_run(
+        (0.0, applied),
+        (0.1, StateObserved(state="x", versions=(), target_revisions=(), under_lock=True)),
+    )
+    assert (run.command, run.outcome, len(run.revisions)) == (None, "unfinished", 1)
+
+
+def spans_seconds(run: Run) -> Sequence[float]:
+    return [(span.ended_at - span.began_at).total_seconds() for span in run.spans]
+
+
+def test_spans_add_up_to_the_run() -> None:
+    """What a run did, put together, is as long as the run."""
+    for run in map(run_of, map(entries_of, all_runs())):
+        assert sum(spans_seconds(run)) == pytest.approx(
+            (run.last_at - run.began_at).total_seconds()
+        )

@@ -1,8 +1,8 @@
 """`make bench`: every case beside its peers, as one table, also in `benchmarks/results.md`.
 
-    python -m benchmarks                    # everything, some minutes
-    python -m benchmarks --smoke            # each case once with small numbers
-    python -m benchmarks --only cold,memory # some cases; nothing is written
+python -m benchmarks                    # everything, some minutes
+python -m benchmarks --smoke            # each case once with small numbers
+python -m benchmarks --only cold,memory # some cases; nothing is written
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Bench:
             process([*ALEMBIC, "upgrade", "heads"], path)
             self._projects[name] = path
         path = self._projects[name]
-        if not (path / "app.db").exists():
+        if not StateDirectory.beside(path / "app.db").heads.exists():
             process([*ORCHESTRATOR, "run"], path)
         return path
 

@@ -62,7 +62,9 @@ class Row:
         cells = [self.case, self.peer]
         for by in ("wall", "cpu") if self.unit == "ms" else ("cpu",):
             values = sorted(getattr(one, by) * scale for one in ours)
-            cells.append(f"{_figure(median(values))} ({_figure(values[0])} to {_figure(values[-1])})")
+            cells.append(
+                f"{_figure(median(values))} ({_figure(values[0])} to {_figure(values[-1])})"
+            )
             cells.append(_figure(median(getattr(one, by) * scale for one in theirs)))
         if self.unit != "ms":
             cells[2:2] = ["", ""]
@@ -91,7 +93,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [headings, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
         for line in lines
     )
 

@@ -141,6 +141,10 @@ class Pipe:
         self._file = os.fdopen(reading)
         self.lines: list[str] = []
 
+    def say(self, text: str) -> None:
+        """Say a line, in the child."""
+        os.write(self.writing, f"{text}\n".encode())
+
     def until(self, word: str) -> str | None:
         """The first line that begins with a word; None if the child ends without it."""
         for line in self.lines:
@@ -166,7 +170,7 @@ def children():  # noqa: ANN201 - a starter of children
             if pid == 0:
                 code = 1
                 try:
-                    what(lambda text: os.write(pipe.writing, f"{text}\n".encode()) and None)
+                    what(pipe.say)
                     code = 0
                 finally:
                     os._exit(code)

@@ -16,6 +16,7 @@ from orchestrator.record import Record, RecordFile
 from orchestrator.results import ErrorReport, Holder
 
 _INTERVAL_SECONDS: Final = 0.1
+_LONGEST_MESSAGE: Final = 100_000
 
 
 class Publication:
@@ -73,6 +74,9 @@ class Publication:
 
     def end(self, outcome: str, error: ErrorReport | None = None) -> None:
         """Publish how the run ended: `ready`, `failed` or `cancelled`."""
+        if error is not None and len(error.message) > _LONGEST_MESSAGE:
+            # A statement with its values can be longer than what is read of a record.
+            error = replace(error, message=error.message[:_LONGEST_MESSAGE] + " …")
         self._record = replace(self._record, outcome=outcome, error=error)
         self._write()
         self._ended.set()

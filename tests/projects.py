@@ -118,8 +118,10 @@ class Project:
         )
 
     def run(self, *arguments: str, **variables: str) -> Finished:
-        """Run the command line in this project to its end, 60 s at most."""
-        return finish(self.start(*arguments, **variables))
+        """Run the command line in a process forked for it, to its end, 60 s at most."""
+        from tests.zygote import shared_zygote
+
+        return shared_zygote().start(self, *arguments, **variables)[0].finish()
 
     def journal(self) -> list[dict[str, Any]]:
         """The lines of the journal; not one that is being written at this moment."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import anyio
 import pytest
 from anyio import from_thread
 
-from orchestrator import Orchestrator, Settings
+from orchestrator import DatabaseUnavailable, LockTimeout, Orchestrator, Settings
 from orchestrator.events import (
     DatabaseReady,
     Event,
@@ -177,6 +179,91 @@ class TestThreads:
             assert sum(report.led for report in mine) == 1
             assert versions(each) == ["r3"]
             runs(each)
+
+
+FORKS_IN_A_PASS = """
+import os, sys, traceback
+import anyio
+from orchestrator import DatabaseUnavailable, LockTimeout, Orchestrator, Settings
+
+def run(name):
+    settings = Settings(
+        database_url=f"sqlite:///{name}/app.db", script_location=f"{name}/migrations"
+    )
+    return anyio.run(Orchestrator(settings).run)
+
+def fork_and_run():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            assert run("two").outcome == "ready"
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+sys.fork_and_run = fork_and_run
+assert run("one").outcome == "ready"
+"""
+
+
+class TestFork:
+    """A child that is forked in the middle of a pass."""
+
+    def test_it_can_migrate_a_database_itself(self, tmp_path: Path) -> None:
+        """It does not wait for a pass of its parent's that will never end for it."""
+        one, two = make_one(tmp_path / "one"), make_one(tmp_path / "two")
+        one.revision("r4", "r3", "import sys\nsys.fork_and_run()")
+        ended = subprocess.run(
+            [sys.executable, "-c", FORKS_IN_A_PASS],
+            cwd=tmp_path,
+            env=one.environment(),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert (versions(one), versions(two)) == (["r4"], ["r3"])
+
+
+class TestBusyDatabase:
+    """A leader with much to write keeps all others out of a SQLite file until its commit."""
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture
+    def writer(self, project: Project) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody can read beside."""
+        connection = sqlite3.connect(project.database, isolation_level=None)
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+        connection.close()
+
+    async def test_is_waited_for_at_the_lock(
+        self, project: Project, writer: sqlite3.Connection
+    ) -> None:
+        """As long as the lock's timeout says, not as long as that of the connection."""
+        project.state.mkdir()
+        lock = FileLock(project.state / "lock", open_shared)
+        assert lock.try_acquire()
+        run = orchestrate(project, lock_timeout_seconds=1, connect_timeout_seconds=0).run
+        with pytest.raises(LockTimeout), anyio.fail_after(DEADLINE_SECONDS):
+            await run()
+        lock.release()
+        assert writer.in_transaction
+
+    async def test_whose_writer_is_no_leader(
+        self, project: Project, writer: sqlite3.Connection
+    ) -> None:
+        """With the lock it is waited for as long as that of the connection, and named busy."""
+        run = orchestrate(project, connect_timeout_seconds=0.3).run
+        with pytest.raises(DatabaseUnavailable, match="busy"), anyio.fail_after(DEADLINE_SECONDS):
+            await run()
+        writer.execute("COMMIT")
+        assert not is_held(project.state / "lock")
 
 
 class Canceller:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -206,11 +207,19 @@ rubbish = st.sampled_from(
 
 
 @settings(max_examples=100, deadline=None)
-@given(drawn=drawn_runs, count=st.integers(1, 12), between=st.lists(rubbish, max_size=10))
+@given(
+    drawn=drawn_runs,
+    count=st.integers(1, 12),
+    between=st.lists(rubbish, max_size=10),
+    block=st.sampled_from([1, 7, 50, 150, 1000]),
+)
 def test_the_last_runs_are_the_same_from_the_end_as_from_the_beginning(
-    drawn: list[tuple[int, int]], count: int, between: list[bytes]
+    drawn: list[tuple[int, int]], count: int, between: list[bytes], block: int
 ) -> None:
-    """Reading from the end finds what reading everything finds, rubbish or not."""
+    """Reading from the end finds what reading everything finds, rubbish or not.
+
+    Wherever the blocks end in which the file is read.
+    """
     mixed = by_time(
         line
         for number, (began, length) in enumerate(drawn)
@@ -220,9 +229,10 @@ def test_the_last_runs_are_the_same_from_the_end_as_from_the_beginning(
         mixed.insert(number * 3, line)
     file = journal(*mixed)
     everything = wanted_runs([file], 1000, Tally(), Filter())
-    assert last_runs([file], count, Tally()) == everything[-count:]
-    assert wanted_runs([file], count, Tally(), Filter()) == everything[-count:]
     assert len(everything) == len(drawn)
+    with patch("orchestrator.journal_reader._BLOCK", block):
+        assert last_runs([file], count, Tally()) == everything[-count:]
+        assert wanted_runs([file], count, Tally(), Filter()) == everything[-count:]
 
 
 class CountedFile(io.BytesIO):

@@ -83,6 +83,16 @@ async def test_the_end_is_told_at_once(file: CountingFile, tmp_path: Path) -> No
     assert (told["fingerprint"], told["holder"]["revision"]) == ("f1", "r2")
 
 
+async def test_a_long_message_is_cut(file: CountingFile) -> None:
+    """So that the record can be read, and the failure adopted, whatever the statement was."""
+    publication = publish(file)
+    publication.end("failed", ErrorReport(type="TaskFailed", message="x" * 9**7, exit_code=1))
+    record = file.read()
+    assert record is not None
+    assert record.error is not None
+    assert 1000 < len(record.error.message) < 200_000
+
+
 async def test_at_most_ten_times_a_second(file: CountingFile) -> None:
     """However many revisions begin, the file is written at the interval, and at the end."""
     publication = publish(file)

@@ -243,6 +243,16 @@ class TestRun:
         """The same; of a directory there are two: it can neither be read nor replaced."""
         await self._run(project, plant, monkeypatch)
 
+    def test_the_command_tells_of_it(self, project: Project) -> None:
+        """One warning on stderr, and the result on stdout as ever."""
+        project.chain(1)
+        project.state.mkdir()
+        (project.state / "run.json").write_text("{")
+        ended = project.run("run")
+        assert ended.code == 0
+        assert ended.stderr.count("cannot be read as a record") == 1
+        assert "ready" in ended.stdout
+
     async def _run(
         self,
         project: Project,

@@ -26,7 +26,7 @@ from orchestrator.events import (
     to_dict,
 )
 from orchestrator.results import AppliedRevision, Holder
-from orchestrator.timeline.entries import Entry, stories_of
+from orchestrator.timeline.entries import Entry, number, stories_of, whole
 from orchestrator.timeline.filter import Filter
 from orchestrator.timeline.revisions import revisions_of
 from orchestrator.timeline.runs import Run
@@ -223,6 +223,19 @@ def test_no_entry_is_an_exception(entries: list[Entry]) -> None:
             span.from_seconds <= span.to_seconds for row in rows_of(start) for span in row.spans
         )
     revisions_of(runs)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("inf"), float("-inf"), float("nan"), 1e300, 10**400, True, "5", [5], None],
+    ids=lambda value: str(value)[:8],
+)
+def test_a_number_that_cannot_be_reckoned_with_is_none(value: object) -> None:
+    """What would break the arithmetic of a picture is not taken for a number."""
+    assert number({"value": value}, "value") is None
+    assert whole({"value": value}, "value") is None
+    assert whole({"value": 2.5}, "value") is None
+    assert number({"value": 2.5}, "value") == 2.5
 
 
 def bare_run(run_id: str, began: float, ended: float, database: str = DATABASE) -> Run:

@@ -6,6 +6,7 @@ hundreds of real processes with the command line in each cost little more than t
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -13,10 +14,12 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,7 @@ class Zygote:
 
     def __init__(self) -> None:
         self._numbers = count()
+        self._outputs = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.zygote"],
             cwd=ROOT,
@@ -89,7 +93,8 @@ class Zygote:
 
         `prelude` is a script that each of them runs first, to widen a gap or hang in one.
         """
-        outputs = [project.path / f"process{next(self._numbers)}" for _ in range(processes)]
+        directory = Path(self._outputs.name)
+        outputs = [directory / f"process{next(self._numbers)}" for _ in range(processes)]
         pids = self.order(
             {
                 "start": [str(output) for output in outputs],
@@ -121,6 +126,15 @@ class Zygote:
         self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
+        self._outputs.cleanup()
+
+
+@cache
+def shared_zygote() -> Zygote:
+    """The zygote of this process, for tests that need real processes, but not fresh ones."""
+    zygote = Zygote()
+    atexit.register(zygote.close)
+    return zygote
 
 
 def serve() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from typing import Final
@@ -47,3 +48,7 @@ def main() -> None:
     except KeyboardInterrupt:
         report_interrupt()
         sys.exit(130)
+    finally:
+        # Python's last collections would take 0.2 s of a processor (3.11, 0.7 s in all), which
+        # whoever has asked the process to end would wait for. What is frozen they pass over.
+        gc.freeze()

@@ -170,8 +170,10 @@ def _task_failed(values: Mapping[str, Any]) -> str:
     where = f" ({printable(file)}{'' if line is None else f':{line}'})" if file else ""
     rolled_back = values.get("rolled_back")
     undone = {"True": "; rolled back", "False": "; NOT rolled back"}.get(str(rolled_back), "")
-    what = f"{_word(values, 'error')}: {_message(values)}"
-    return f"{_word(values, 'task')} failed{at}{where}: {what}{undone}"
+    what = _message(values)
+    if text(values, "error") != "TaskFailed":  # whose message says all of this itself
+        what = f"{_word(values, 'task')} failed{at}: {_word(values, 'error')}: {what}"
+    return f"{what}{where}{undone}"
 
 
 def _lock_released(values: Mapping[str, Any]) -> str:

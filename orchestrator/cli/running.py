@@ -283,6 +283,8 @@ def _perform(
     if json:
         print_json(report)
     else:
+        for warning in report.warnings:
+            stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
         stdout().print(_summary(report), markup=True)
     if report.error is not None:
         raise typer.Exit(report.error.exit_code)

@@ -282,7 +282,7 @@ def _explained(config: Config, setting: str = "script_location") -> Iterator[Non
 def _file_in_hand(error: BaseException) -> str | None:
     """The revision file that Alembic was making a script of; its error may not name it."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "_from_path":  # since Alembic 1.17
+        if frame.f_code.co_name == "_from_path":  # in Alembic 1.20; the other in older ones
             return str(frame.f_locals.get("path"))
         if frame.f_code.co_name == "_from_filename":
             return str(os.path.join(frame.f_locals["dir_"], frame.f_locals["filename"]))

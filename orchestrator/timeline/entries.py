@@ -103,7 +103,8 @@ def number(values: Mapping[str, Any], key: str) -> float | None:
     value = values.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) and abs(value) <= _LARGEST_NUMBER else None
+    # Also False for what is no number at all, and never turns a huge int into a float.
+    return value if abs(value) <= _LARGEST_NUMBER else None
 
 
 def whole(values: Mapping[str, Any], key: str) -> int | None:

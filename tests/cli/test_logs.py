@@ -464,7 +464,7 @@ def test_no_journal_makes_a_command_fail(
         data.draw(st.binary(max_size=200)) if data.draw(st.booleans()) else journal.read_bytes()
     )
     pieces = st.binary(max_size=5) | st.sampled_from(
-        [b"\n", b'"', b"null", b"1e999", b"-1", b"[]", b'{"a":1}', b"\\u001b", b"0001", b"9999"]
+        [b"\n", b'"', b"null", b"1e999", b"-1", b"[]", b'{"a":1}', b"\\u001b", b"0001", b"9" * 400]
     )
     for _ in range(data.draw(st.integers(1, 30))):
         at = data.draw(st.integers(0, len(content)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.environments import ENVIRONMENTS
+from tests.compat.environments import APPLICATIONS, ENVIRONMENTS
 from tests.compat.projects import ARTISTS, Existing, assert_failed, assert_ready, existing
 from tests.projects import Finished
 
@@ -139,8 +139,6 @@ class TestAutocommitBlock:
         """
         project = doing(tmp_path, BLOCK, env)
         if "application" in env:
-            from tests.compat.environments import APPLICATIONS
-
             project.write("application.py", APPLICATIONS[env])
         (tmp_path / "fail").touch()
 

@@ -1,0 +1,5 @@
+from orchestrator.environment import run_migrations
+
+from app import metadata
+
+run_migrations(target_metadata=metadata)

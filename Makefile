@@ -5,7 +5,7 @@ PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run serve test check soak bench bench-smoke clean
+.PHONY: run serve test test-stacks test-matrix check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
 	@$(BIN)/orchestrator run --config config/orchestrator.toml
@@ -21,6 +21,12 @@ test: .venv/test.done ## Run the whole test suite, with coverage of child proces
 	$(BIN)/coverage run -m pytest -n 4 $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-stacks: ## Run a project of each stack, with the newest releases, in an environment of its own
+	$(PYTHON) tests/stacks/run.py $(ARGS)
+
+test-matrix: ## Run the tests of the revisions with older releases of Alembic and SQLAlchemy
+	PYTHON=$(PYTHON) tests/matrix.sh $(ARGS)
 
 soak: .venv/test.done ## Race real processes against faults: ROUNDS=, SECONDS=, SEED=
 	$(BIN)/python -m tests.races $(if $(ROUNDS),--rounds $(ROUNDS)) \

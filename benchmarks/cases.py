@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.harness import Row, Sample, alternate, environment, inside, middle, process
 from benchmarks.projects import alembic_project, forget_database
@@ -83,8 +85,8 @@ def warm(bench: Bench) -> Iterator[Row]:
         path, times = bench.project(size), bench.size(15, 2)
         ours, theirs = alternate(
             bench.rounds,
-            lambda: middle(inside(path, "orchestrator", times=times, settings=OFF)),
-            lambda: middle(inside(path, "alembic-upgrade", times=min(times, 5))),
+            partial(_repeated, path, "orchestrator", times=times, settings=OFF),
+            partial(_repeated, path, "alembic-upgrade", times=min(times, 5)),
         )
         medians[size] = median(sample.cpu for sample in ours)
         goal = 20 if size == sizes[2] else None
@@ -107,8 +109,8 @@ def warm_first(bench: Bench) -> Iterator[Row]:
         path = bench.project(size)
         ours, theirs = alternate(
             bench.rounds,
-            lambda: inside(path, "orchestrator")[0],
-            lambda: inside(path, "alembic-upgrade")[0],
+            partial(_repeated, path, "orchestrator", times=1),
+            partial(_repeated, path, "alembic-upgrade", times=1),
         )
         yield Row(
             case=f"{WARM}, the first of its process, journal on, {size} revisions",
@@ -124,8 +126,8 @@ def journal(bench: Bench) -> Iterator[Row]:
         path, times = bench.project(size), bench.size(25, 2)
         ours, theirs = alternate(
             bench.rounds,
-            lambda: middle(inside(path, "orchestrator", times=times)),
-            lambda: middle(inside(path, "orchestrator", times=times, settings=OFF)),
+            partial(_repeated, path, "orchestrator", times=times),
+            partial(_repeated, path, "orchestrator", times=times, settings=OFF),
         )
         case = f"{WARM}, journal on, {size} revisions"
         yield Row(case=case, peer="journal off", ours=ours, theirs=theirs, goal=1.2)
@@ -162,8 +164,8 @@ def command(bench: Bench) -> Iterator[Row]:
         path = bench.project(size)
         ours, theirs = alternate(
             bench.rounds,
-            lambda: process([*ORCHESTRATOR, "run"], path),
-            lambda: process([*ALEMBIC, "upgrade", "heads"], path),
+            partial(process, [*ORCHESTRATOR, "run"], path),
+            partial(process, [*ALEMBIC, "upgrade", "heads"], path),
         )
         yield Row(
             case=f"`orchestrator run`, nothing to do, {size} revisions",
@@ -179,8 +181,8 @@ def cold(bench: Bench) -> Iterator[Row]:
     for size in (bench.size(100, 3), bench.size(1000, 5)):
         ours, theirs = alternate(
             bench.rounds,
-            lambda: inside(bench.absent(size), "orchestrator", alembic=True)[0],
-            lambda: inside(bench.absent(size), "alembic-upgrade")[0],
+            partial(_cold, bench, size, "orchestrator", alembic=True),
+            partial(_cold, bench, size, "alembic-upgrade"),
         )
         yield Row(
             case=f"cold upgrade, {size} revisions",
@@ -195,11 +197,11 @@ def cold(bench: Bench) -> Iterator[Row]:
 def create(bench: Bench) -> Iterator[Row]:
     """The tables of the metadata, and the stamp."""
     tables = bench.size(100, 5)
-    create = {"bootstrap": "create"}
+    how = {"bootstrap": "create"}
     ours, theirs = alternate(
         bench.rounds,
-        lambda: inside(bench.absent(10, tables), "orchestrator", alembic=True, settings=create)[0],
-        lambda: inside(bench.absent(10, tables), "create-and-stamp")[0],
+        partial(_cold, bench, 10, "orchestrator", tables=tables, alembic=True, settings=how),
+        partial(_cold, bench, 10, "create-and-stamp", tables=tables),
     )
     yield Row(
         case=f"create + stamp, {tables} tables",
@@ -221,7 +223,7 @@ def together(bench: Bench) -> Iterator[Row]:
             subprocess.Popen([*ORCHESTRATOR, "run"], cwd=path, env=environment(), **_SILENT)
             for _ in range(count)
         ]
-        if any([child.wait() for child in children]):
+        if sum(abs(child.wait()) for child in children):
             raise RuntimeError("a process of a simultaneous start failed")
         wall = time.perf_counter() - began
         return Sample(wall, wall)
@@ -285,6 +287,14 @@ def memory(bench: Bench) -> Iterator[Row]:
         theirs=theirs,
         unit="MB",
     )
+
+
+def _repeated(path: Path, case: str, **options: Any) -> Sample:
+    return middle(inside(path, case, **options))
+
+
+def _cold(bench: Bench, revisions: int, case: str, *, tables: int = 0, **options: Any) -> Sample:
+    return inside(bench.absent(revisions, tables), case, **options)[0]
 
 
 _SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -167,7 +167,7 @@ def machine() -> str:
             model = next(line for line in file if line.startswith("model name")).split(":")[1]
     except (OSError, StopIteration):
         pass  # not Linux
-    return f"{os.cpu_count()} × {model.strip()}, {platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} CPUs, {model.strip()}, {platform.system()} {platform.release()}"
 
 
 def _figure(value: float) -> str:

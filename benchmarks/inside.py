@@ -40,7 +40,7 @@ def _orchestrator(options: dict[str, Any]) -> None:
     if options.get("alembic"):  # a cold start is measured without Alembic's import
         import alembic.command  # noqa: F401
 
-        import orchestrator.revisions.env_py  # noqa: F401
+        import orchestrator.revisions.env_py
     import orchestrator.journal  # noqa: F401 - its import is measured in a case of its own
 
     settings = Settings(database_url="sqlite:///app.db", **options.get("settings", {}))

@@ -57,8 +57,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("table_{number}")
+    raise NotImplementedError
 '''
+
+ADD_COLUMN = """\
+    op.add_column("table_{table}", sa.Column("column_{number}", sa.Integer(), nullable=True))"""
 
 CREATE_TABLE = """\
     op.create_table(
@@ -84,8 +87,10 @@ for number in range({tables}):
 # Work that takes a while in every tool alike; SQLite has no sleep.
 SLOW_STATEMENTS = (
     "CREATE TABLE table_{number} (id INTEGER)",
-    "INSERT INTO table_{number} WITH RECURSIVE c(x) AS "
-    "(SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {rows}) SELECT max(x) FROM c",
+    (
+        "INSERT INTO table_{number} WITH RECURSIVE c(x) AS "
+        "(SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {rows}) SELECT max(x) FROM c"
+    ),
 )
 
 
@@ -101,7 +106,8 @@ def alembic_project(
     parent = None
     for number in range(1, revisions + 1):
         name = f"{number:012x}"
-        body = CREATE_TABLE.format(number=number)
+        table = (number - 1) // 10 * 10 + 1  # one in ten makes a table, the others a column
+        body = (CREATE_TABLE if number == table else ADD_COLUMN).format(number=number, table=table)
         if slow_rows is not None:
             body = "\n".join(f"    op.execute({one!r})" for one in slow_sql(number, slow_rows))
         text = REVISION.format(number=number, name=name, parent=parent, body=body)
@@ -119,6 +125,9 @@ def sql_of(number: int, slow_rows: int | None) -> list[str]:
     """The statements of one migration, for tools that take SQL."""
     if slow_rows is not None:
         return slow_sql(number, slow_rows)
+    table = (number - 1) // 10 * 10 + 1
+    if number != table:
+        return [f"ALTER TABLE table_{table} ADD COLUMN column_{number} INTEGER"]
     return [f"CREATE TABLE table_{number} (id INTEGER PRIMARY KEY, name VARCHAR(100) NOT NULL)"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import marshal
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any, Final
 from orchestrator.state import KnownTarget, ScriptLocations
 
 _FORMAT: Final = 2
+_PLAIN: Final = 2  # the last format of marshal's in which equal values are equal bytes
 _LIBRARIES: Final = ("alembic", "orchestrator")
 
 
@@ -109,7 +111,7 @@ class HeadsFile:
         ]
         for directory in directories:
             files.extend(_files(directory, locations))
-        return hashlib.blake2b(repr(files).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(marshal.dumps(files, _PLAIN), digest_size=16).hexdigest()
 
 
 def resolve(location: str) -> str:
@@ -140,16 +142,21 @@ def _status(status: os.stat_result) -> Status:
 def _files(directory: str, locations: ScriptLocations) -> list[tuple[str, Status]]:
     found: list[tuple[str, Status]] = []
     try:
-        entries = os.scandir(directory)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return found  # Alembic takes it for an empty one, as git does not keep those
-    with entries:
-        for entry in entries:
-            if not entry.is_dir():
-                try:
-                    found.append((entry.path, _status(entry.stat())))
-                except FileNotFoundError:
-                    found.append((entry.path, None))  # a link that leads nowhere
-            elif locations.sourceless if entry.name == "__pycache__" else locations.recursive:
-                found.extend(_files(entry.path, locations))
+    try:
+        # By descriptor, since the kernel then need not walk the path for each file.
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                path = f"{directory}/{entry.name}"
+                if not entry.is_dir():
+                    try:
+                        found.append((path, _status(entry.stat())))
+                    except FileNotFoundError:
+                        found.append((path, None))  # a link that leads nowhere
+                elif locations.sourceless if entry.name == "__pycache__" else locations.recursive:
+                    found.extend(_files(path, locations))
+    finally:
+        os.close(descriptor)
     return sorted(found)

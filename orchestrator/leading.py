@@ -65,8 +65,11 @@ class Leader:
         outcome = self.outcome
         try:
             self.found = found = self._found()
-        except OrchestratorError as unseen:
-            raise error or unseen from unseen
+        except OrchestratorError:
+            if error is None:
+                raise
+            failure = self._explained(error, scripts, None, ())
+            raise failure from failure.__cause__
         applied = self._durable(scripts, found)
         if error is None and not outcome.cancelled:
             error = self._disproof(scripts, found)
@@ -173,15 +176,20 @@ class Leader:
         self,
         error: Exception,
         scripts: Scripts,
-        found: tuple[str, ...],
+        found: tuple[str, ...] | None,
         applied: tuple[AppliedRevision, ...],
     ) -> OrchestratorError:
-        """The error as the caller gets it; the failed task is told as an event, too."""
+        """The error as the caller gets it; the failed task is told as an event, too.
+
+        Where the database could not be asked (`found` is None), nothing is said to be intact.
+        """
         before = self.outcome.before.versions if self.outcome.before else ()
         # A commit in the middle of a revision keeps half of it, and no version row tells.
         committed = getattr(error, "committed", False)
-        rolled_back = set(before) == set(found) and not applied and not committed
-        raised = self._translated(error, scripts, found, rolled_back)
+        rolled_back = (
+            found is not None and set(before) == set(found) and not applied and not committed
+        )
+        raised = self._translated(error, scripts, found or (), rolled_back)
         if isinstance(raised, TaskFailed):
             raised.rolled_back = rolled_back
         task = self.outcome.task

@@ -18,15 +18,16 @@ def version_rows(
     table = names.quote(version_table)
     if schema is not None:
         table = f"{names.quote_schema(schema)}.{table}"
+    query = f"SELECT version_num FROM {table}"  # noqa: S608 - quoted
     try:
-        rows = connection.exec_driver_sql(f"SELECT version_num FROM {table}")  # noqa: S608 - quoted
-        return tuple(sorted(row[0] for row in rows))
+        return tuple(sorted(row[0] for row in connection.exec_driver_sql(query)))
     except DBAPIError:
         # No such table, or not a database at all: the second question tells them apart.
         connection.rollback()
-        if sa.inspect(connection).has_table(version_table, schema=schema):
-            raise
-        return None
+        if not sa.inspect(connection).has_table(version_table, schema=schema):
+            return None
+    # A leader may have committed between the questions; what else was wrong is so again.
+    return tuple(sorted(row[0] for row in connection.exec_driver_sql(query)))
 
 
 def tables(connection: Connection, version_table: str, schema: str | None) -> tuple[str, ...]:

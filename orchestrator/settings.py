@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     )
 
     database_url: str | None = Field(None, repr=False)
-    """SQLAlchemy URL. Default: `DATABASE_URL`, then `sqlalchemy.url` of the Alembic config."""
+    """SQLAlchemy URL. Default: `DATABASE_URL`, the Alembic config's, then `env.py`'s own."""
     script_location: str | None = None
     """Alembic's script directory: a path or `package:directory`. Default: the Alembic config's."""
     alembic_config: Path | None = None

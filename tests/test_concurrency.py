@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+import sqlalchemy as sa
 from anyio import from_thread
 
 from orchestrator import DatabaseUnavailable, LockTimeout, Orchestrator, Settings
@@ -30,6 +31,7 @@ from orchestrator.events import (
 )
 from orchestrator.locks.file import FileLock, is_held
 from orchestrator.orchestrator import Run
+from orchestrator.probe import version_rows
 from orchestrator.results import RunReport
 from orchestrator.state_directory import open_shared
 from tests.projects import Project, make_project
@@ -226,6 +228,26 @@ class TestFork:
         )
         assert ended.returncode == 0, ended.stderr
         assert (versions(one), versions(two)) == (["r4"], ["r3"])
+
+
+class TestCommitDuringTheProbe:
+    """The probe asks twice where there is no version table, and a leader may commit meanwhile."""
+
+    def test_the_rows_are_seen(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A table that is there at the second question is read, and is no error."""
+        leader = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'app.db'}", poolclass=sa.NullPool)
+        inspect = sa.inspect
+
+        def commit_and_inspect(connection: sa.Connection) -> Any:
+            leader.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            leader.execute("INSERT INTO alembic_version VALUES ('r1')")
+            return inspect(connection)
+
+        monkeypatch.setattr("orchestrator.probe.sa.inspect", commit_and_inspect)
+        with engine.connect() as connection:
+            assert version_rows(connection, "alembic_version", None) == ("r1",)
+        leader.close()
 
 
 class TestBusyDatabase:

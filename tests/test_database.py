@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from orchestrator import database
 from orchestrator.errors import DatabaseUnavailable, Interrupted
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def ask(file: Path, statement: str = "SELECT count(*) FROM t") -> object:
-    with database.connect(make_url(f"sqlite:///{file}")) as connection:
+    with database.connect(URL.create("sqlite", database=str(file))) as connection:
         return connection.exec_driver_sql(statement).scalar()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -16,9 +15,20 @@ from typing import Any
 
 import pytest
 
+from orchestrator import DatabaseUnavailable, Orchestrator, Settings, TaskFailed
 from tests.projects import Finished, Project, finish
 
 KIB = 1024
+
+
+LIMITED = """
+import resource, runpy, sys
+
+limit = int(sys.argv.pop())
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.argv += ["run", "--json"]
+runpy.run_module("orchestrator", run_name="__main__", alter_sys=True)
+"""
 
 
 @contextmanager
@@ -47,7 +57,7 @@ def fill(disk: Path) -> None:
 def start(project: Project, *, limit: int, **variables: str) -> Finished:
     """A run whose process cannot let any file grow beyond so many bytes."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "run", "--json"],
+        [sys.executable, "-c", LIMITED, str(limit)],
         cwd=project.path,
         env=project.environment(**variables),
         stdin=subprocess.DEVNULL,
@@ -55,8 +65,6 @@ def start(project: Project, *, limit: int, **variables: str) -> Finished:
         stderr=subprocess.PIPE,
         text=True,
     )
-    # Long before it has imported what it needs to write anything.
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     return finish(process)
 
 
@@ -116,6 +124,34 @@ class TestBefore:
         assert ended.code == 0, ended.stderr
         (warning,) = ended.json["warnings"]
         assert "could not be written" in warning
+
+
+class TestAfterTheFailure:
+    """A database that cannot even be asked what is left of a migration that failed."""
+
+    pytestmark = pytest.mark.anyio
+
+    async def test_the_failure_is_told_all_the_same(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As `TaskFailed`, with its revision; and nothing is said to be intact."""
+        project.write(
+            "migrations/env.py",
+            "from orchestrator.environment import run_migrations\n\nrun_migrations()\n",
+        )
+        project.revision("r1", None, "raise OSError('disk I/O error')")
+
+        def cannot_ask(*_: object) -> None:
+            raise DatabaseUnavailable("disk I/O error", url=project.url)
+
+        monkeypatch.setattr("orchestrator.leading.Leader._found", cannot_ask)
+        settings = Settings(
+            database_url=project.url, script_location=str(project.path / "migrations")
+        )
+        with pytest.raises(TaskFailed, match="revision r1") as caught:
+            await Orchestrator(settings).run()
+        assert (caught.value.revision, caught.value.rolled_back) == ("r1", False)
+        assert "is as it was before" not in str(caught.value)
 
 
 class TestInTheMiddle:

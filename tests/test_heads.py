@@ -292,9 +292,9 @@ def rows_of(database: Path) -> list[str]:
 
 
 def several_heads(project: Project) -> str:
-    project.revision("base", None)
-    project.revision("left", "base")
-    project.revision("right", "base")
+    project.revision("root", None)
+    project.revision("left", "root")
+    project.revision("right", "root")
     return "heads"
 
 
@@ -310,9 +310,9 @@ def explicit(project: Project) -> str:
 
 
 def labelled(project: Project) -> str:
-    project.revision("base", None)
-    project.revision("left", "base", labels="port")
-    project.revision("right", "base", labels="starboard")
+    project.revision("root", None)
+    project.revision("left", "root", labels="port")
+    project.revision("right", "root", labels="starboard")
     return "port@head"
 
 

@@ -321,9 +321,19 @@ def test_the_last_starts_are_the_same_from_the_end_as_from_the_beginning(
         )
         journals.append(journal(*lines))
     everything = starts_of(all_runs(journals, Tally(), Filter()))
-    assert last_starts(journals, count, Tally()) == everything[-count:]
+    with patch("orchestrator.journal_starts._RUNS_A_START", 1):  # so that few are too few
+        assert last_starts(journals, count, Tally()) == everything[-count:]
     for start in everything:
         assert start_of(journals, start.runs[-1], Tally()) == start
+
+
+def test_a_run_that_began_long_before_holds_its_start_together() -> None:
+    """Short runs that share nothing but one long run, read from the end, are one start with it."""
+    short = [line for n in range(40) for line in short_run(f"{n:02}", 10 + n * 10, 11 + n * 10)]
+    file = journal(*by_time([*short, *short_run("long", 0, 1000)]))
+    with patch("orchestrator.journal_starts._RUNS_A_START", 1):
+        (start,) = last_starts([file], 1, Tally())
+    assert (start.start_id, len(start.runs)) == ("long", 41)
 
 
 def test_a_start_is_whole_however_long_its_chain_is() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
+
+import pytest
 
 from orchestrator import database
 from orchestrator.resources import Resources
@@ -134,26 +135,21 @@ def test_an_absent_file_is_not_made_by_looking(project: Project) -> None:
     assert sorted(path.name for path in project.path.iterdir()) == ["migrations", "models.py"]
 
 
-def test_the_probe_asks_the_database_every_time(project: Project, tmp_path: Path) -> None:
+def test_the_probe_asks_the_database_every_time(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The remembered rows are an answer only if the database gives the same."""
     project.chain(2)
     project.run("run", ORCHESTRATOR_SCRIPT_LOCATION=str(project.path / "migrations"))
+    monkeypatch.chdir(project.path)  # what is remembered is so for a working directory
     here = resources(project)
-    # The key holds the working directory, which is the project's in the process above.
-    import os
-
-    before = Path.cwd()
-    os.chdir(project.path)
-    try:
-        ended = probe_known(here, never)
-        assert ended is not None
-        assert (ended.versions, ended.state_before) == (("r2",), DatabaseState.CURRENT)
-        with database.connect(here.url) as connection:
-            connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'r1'")
-            connection.commit()
-        assert probe_known(here, never) is None
-    finally:
-        os.chdir(before)
+    ended = probe_known(here, never)
+    assert ended is not None
+    assert (ended.versions, ended.state_before) == (("r2",), DatabaseState.CURRENT)
+    with database.connect(here.url) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'r1'")
+        connection.commit()
+    assert probe_known(here, never) is None
 
 
 def test_a_version_table_with_a_name_and_schema_of_its_own_is_found(project: Project) -> None:

@@ -53,9 +53,7 @@ def _extra(noun: Callable[..., str]) -> _Words:
 
 
 def _changed(attribute: str, shown: Callable[[Any], str]) -> _Words:
-    def told(
-        schema: str | None, table: str, column: str, _: Any, found: Any, declared: Any
-    ) -> str:
+    def told(schema: str | None, table: str, column: str, _: Any, found: Any, declared: Any) -> str:
         return (
             f"{_column(schema, table, column)}: {attribute} is {shown(found)} in the database, "
             f"{shown(declared)} in the metadata"

@@ -169,7 +169,7 @@ class _Pass:
             raise _PerhapsSeveral
         self.began = True
         environment = Environment(context, self._scripts)
-        self._check_database(environment.connection)
+        self._check_database(environment.connection, environment.version_table_schema)
         transaction = self._begin(context, heads)
         has_version_table = bool(heads)
         for step in self._work(environment):
@@ -241,13 +241,20 @@ class _Pass:
         step.alembic.migration_fn = watched
         return step.alembic
 
-    def _check_database(self, connection: Connection) -> None:
+    def _check_database(self, connection: Connection, schema: str | None) -> None:
         found = connection.engine.url
         if not database_url.same_database(found, self._options.url):
             raise ConfigurationError(
                 f"{self._scripts.directory.env_py_location} connects to "
                 f"{database_url.redact(found)}, but the orchestrator's database is "
                 f"{database_url.redact(self._options.url)}. Nothing was changed. Make both name "
-                "the same database.",
+                "the same database: `database_url` sets the orchestrator's.",
+                setting="database_url",
+            )
+        if is_sqlite(connection) and schema not in (None, "main"):
+            raise ConfigurationError(
+                f"{self._scripts.directory.env_py_location} keeps the version table in the "
+                f"attached database {schema!r}, which no other connection sees, so nothing could "
+                "be proved. Nothing was changed. Keep it in the database itself.",
                 setting="database_url",
             )

@@ -21,7 +21,9 @@ from sqlalchemy.engine import Connection
 from orchestrator.errors import DatabaseUnavailable, TaskFailed
 
 _TRY_MILLISECONDS: Final = 50
-_JOURNAL_MODE: Final = re.compile(r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.I)
+_JOURNAL_MODE: Final = re.compile(
+    r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
+)
 
 
 class TransactionEnded(Exception):

@@ -26,7 +26,7 @@ async def test_the_first_start_leads_and_the_second_finds_the_work_done(
     assert first["versions"] == second["versions"] != []
 
 
-async def test_building_an_application_touches_no_database(
+def test_building_an_application_touches_no_database(
     database_url: str, database_file: Path
 ) -> None:
     """A database exists only once the application has started."""

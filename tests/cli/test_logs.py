@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -44,6 +45,12 @@ LED, WAITED, FAILED, PEER_FAILED, CURRENT = ("b0" * 6, "b1" * 6, "a0" * 6, "a1" 
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
 Logs = Callable[..., Result]
 
+# Before Click 8.2 stderr has to be asked for; since then there is no such argument.
+_APART: dict[str, Any] = (
+    {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+)
+RUNNER = CliRunner(**_APART)
+
 
 @pytest.fixture(scope="session")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -61,7 +68,7 @@ def logs(journal: Path, monkeypatch: pytest.MonkeyPatch) -> Logs:
 
     def run(*arguments: str, on: Path | str | None = None, stdin: bytes | None = None) -> Result:
         command = [*arguments, "--journal", str(on or journal)]
-        return CliRunner().invoke(app, command, input=stdin)
+        return RUNNER.invoke(app, command, input=stdin)
 
     return run
 
@@ -146,7 +153,7 @@ def test_logs_is_logs_runs(logs: Logs, journal: Path) -> None:
     """Without a command, with options or without, it is `runs`."""
     assert logs().stdout == logs("runs").stdout
     assert logs("-n", "3").stdout == logs("runs", "-n", "3").stdout
-    helped = CliRunner().invoke(app, ["--help"]).stdout
+    helped = RUNNER.invoke(app, ["--help"]).stdout
     assert all(name in helped for name in ("runs", "show", "starts", "timeline", "follow"))
 
 
@@ -278,16 +285,16 @@ def test_the_journal_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     database = tmp_path / "app.db"
     arguments = ["runs", "--database-url", f"sqlite:///{database}"]
-    nothing = CliRunner().invoke(app, arguments)
+    nothing = RUNNER.invoke(app, arguments)
     assert nothing.exit_code == 0
     assert ".app.db.orchestrator/journal.jsonl" in nothing.stderr
     assert "--journal FILE" in nothing.stderr
     path = tmp_path / ".app.db.orchestrator" / "journal.jsonl"
     path.parent.mkdir()
     write(path, three_starts()[0][0])
-    assert FAILED[:8] in CliRunner().invoke(app, arguments).stdout
+    assert FAILED[:8] in RUNNER.invoke(app, arguments).stdout
     monkeypatch.setenv("ORCHESTRATOR_JOURNAL", "off")
-    off = CliRunner().invoke(app, arguments)
+    off = RUNNER.invoke(app, arguments)
     assert off.exit_code == 2
     assert "--journal FILE" in off.stderr
 

@@ -106,7 +106,8 @@ ENVIRONMENTS: Final = {
     "async_application_engine_that_begins": _ASYNC.format(connect="begin", end=""),
     "offered_engine": _env(engine=_OFFERED),
     "offered_connection": _env(
-        engine=_OFFERED, connect="(connectable.connect() if hasattr(connectable, 'connect') else connectable)"
+        engine=_OFFERED,
+        connect="(connectable.connect() if hasattr(connectable, 'connect') else connectable)",
     ),
     "engine_of_what_is_offered": _env(engine=f"{_OFFERED}\nconnectable = connectable.engine"),
     "begins_on_the_engine": _env(connect="connectable.begin()", migrate="context.run_migrations()"),

@@ -88,7 +88,8 @@ def test_different_is_refused_with_the_list(tmp_path: Path) -> None:
     project = adopting(tmp_path)
     execute(
         project,
-        "CREATE TABLE labels (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(20), extra INT, size TEXT)",
+        "CREATE TABLE labels "
+        "(id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(20), extra INT, size TEXT)",
         "CREATE INDEX ix_extra ON labels (extra)",
         "CREATE TABLE legacy (id INTEGER PRIMARY KEY)",
     )

@@ -70,7 +70,7 @@ def test_is_migrated_whole_or_not_at_all(tmp_path: Path, run: Run, name: str) ->
 @pytest.mark.parametrize(
     "name", ["application_engine", "async_application_engine", "begins_on_the_engine"]
 )
-def test_in_a_process_of_its_own(tmp_path: Path, name: str) -> None:
+def test_in_a_process_of_its_own(tmp_path: Path, run: Run, name: str) -> None:
     """The console script does the same; a kill leaves the database as it was."""
     project = project_of(tmp_path, name)
     (tmp_path / "kill").touch()
@@ -78,7 +78,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, name: str) -> None:
     assert project.run("run", "--json").code == -9
     assert project.dump() == ["BEGIN TRANSACTION;", "COMMIT;"]
     (tmp_path / "kill").unlink()
-    assert_ready(project.run("run", "--json"), "r2")
+    assert_ready(run(project, "run", "--json"), "r2")
 
 
 def test_the_applications_pool_is_left_alone(tmp_path: Path) -> None:
@@ -216,6 +216,8 @@ class TestUrlKnownOnlyToEnvPy:
         """A database in memory is refused like one that was given."""
         project = project_of(tmp_path, "application_engine")
         project.write("alembic.ini", NO_URL)
-        project.replace("application.py", '"sqlite:///app.db", pool_size=2, max_overflow=0', '"sqlite://"')
+        project.replace(
+            "application.py", '"sqlite:///app.db", pool_size=2, max_overflow=0', '"sqlite://"'
+        )
 
         assert_failed(run(project, "run", "--json"), "ConfigurationError", "in memory")

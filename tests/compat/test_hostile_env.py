@@ -125,8 +125,8 @@ def printing(path: Path) -> Existing:
 class TestPrints:
     """What `env.py` and revisions print, and the programs that they start."""
 
-    @pytest.mark.parametrize("command", [("run", "--json"), ("plan", "--sql"), ("run",)])
-    def test_goes_to_stderr(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize("command", [("run", "--json"), ("plan", "--sql")])
+    def test_goes_to_stderr(self, tmp_path: Path, run: Run, command: tuple[str, ...]) -> None:
         """Standard output holds the result and nothing else; standard error has the rest."""
         project = printing(tmp_path)
 
@@ -139,7 +139,7 @@ class TestPrints:
         if "--json" in command:
             assert_ready(ended, "r1")
             assert "by a revision" in ended.stderr
-            status = project.run("status", "--json")
+            status = run(project, "status", "--json")
             assert status.json["state"] == "current"
             assert "by descriptor" in status.stderr
 
@@ -179,21 +179,23 @@ class TestEnds:
         self, tmp_path: Path, run: Run, code: str, words: tuple[str, ...]
     ) -> None:
         """The error names what was raised, the file and the line; nothing is made."""
-        project = existing(tmp_path, env=ENV_PY.replace("from sqlalchemy", f"{code}\nfrom sqlalchemy"))
+        project = existing(
+            tmp_path, env=ENV_PY.replace("from sqlalchemy", f"{code}\nfrom sqlalchemy")
+        )
         project.revision("r1", None)
 
         assert_failed(run(project, "run", "--json"), "ConfigurationError", *words)
         assert project.tables() == []
 
     def test_in_a_process_of_its_own(self, tmp_path: Path) -> None:
-        """The console script ends with the exit code of a wrong configuration, not with env.py's."""
+        """The console script ends with the code of a wrong configuration, not with env.py's."""
         project = existing(tmp_path, env=f"import sys\nsys.exit(0)\n{ENV_PY}")
         project.revision("r1", None)
 
         assert_failed(project.run("run", "--json"), "ConfigurationError", "sys.exit(0)")
 
     def test_when_it_has_migrated(self, tmp_path: Path, run: Run) -> None:
-        """`sys.exit()` as the last line is no failure; any other error is, and tells what is kept."""
+        """`sys.exit()` as the last line is no failure; any other error is: what is kept is told."""
         project = existing(tmp_path, env=f"{ENV_PY}\nimport sys\nsys.exit()\n")
         project.revision("r1", None)
         assert_ready(run(project, "run", "--json"), "r1")
@@ -233,7 +235,9 @@ class TestEnds:
 
         ended = run(project, "run", "--json")
 
-        assert_failed(ended, "ConfigurationError", "syntax error", "SET search_path", "env.py, line")
+        assert_failed(
+            ended, "ConfigurationError", "syntax error", "SET search_path", "env.py, line"
+        )
 
 
 APPLIED = """
@@ -289,18 +293,20 @@ table = f"{arguments['tenant']}_{context.get_tag_argument()}"
 class TestArguments:
     """What `alembic -x key=value upgrade --tag TAG` gives to `env.py`."""
 
-    def test_are_passed_on(self, tmp_path: Path) -> None:
+    def test_are_passed_on(self, tmp_path: Path, run: Run) -> None:
         """By options, for every command; another argument is another target, also when warm."""
         env = ENV_PY.replace("from sqlalchemy", f"{ASKS}\nfrom sqlalchemy")
-        project = existing(tmp_path, env=env.replace("=metadata)", "=metadata, version_table=table)"))
+        project = existing(
+            tmp_path, env=env.replace("=metadata)", "=metadata, version_table=table)")
+        )
         project.revision("r1", None)
         given = ("--x-arg", "tenant=one", "--x-arg", "flag", "--tag", "blue", "--json")
 
         assert_ready(project.run("run", *given), "r1")
-        assert_ready(project.run("run", *given), "r1", led=False)
+        assert_ready(run(project, "run", *given), "r1", led=False)
         assert project.versions("one_blue") == ["r1"]
-        assert project.run("status", *given).json["state"] == "current"
-        other = project.run("status", "--x-arg", "tenant=two", "--tag", "blue", "--json")
+        assert run(project, "status", *given).json["state"] == "current"
+        other = run(project, "status", "--x-arg", "tenant=two", "--tag", "blue", "--json")
         assert other.json["state"] == "unversioned"
 
     def test_are_settings(self, tmp_path: Path, run: Run) -> None:

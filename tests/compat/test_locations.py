@@ -6,6 +6,7 @@ import compileall
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from tests.compat.projects import ENV_PY, INI, assert_ready, existing
+from tests.compat.projects import ENV_PY, INI, assert_failed, assert_ready, existing
 from tests.projects import Finished
 
 Run = Callable[..., Finished]
@@ -109,7 +110,9 @@ class TestVersionLocations:
         """Revisions of two directories are one history, whatever separates the two names."""
         locations = between.join(("%(here)s/migrations/versions", "%(here)s/plugins"))
         separated = f"path_separator = {separator}" if separator else ""
-        project = existing(tmp_path, ini=ini(f"version_locations = {locations}", separator=separated))
+        project = existing(
+            tmp_path, ini=ini(f"version_locations = {locations}", separator=separated)
+        )
         project.revision("r1", None)
         (tmp_path / "plugins").mkdir()
         project.revision("r2", "r1").rename(tmp_path / "plugins" / "r2.py")
@@ -118,7 +121,7 @@ class TestVersionLocations:
         again = run(project, "run", "--json")
         assert_ready(again, "r2", led=False)
 
-    def test_are_recursive(self, tmp_path: Path) -> None:
+    def test_are_recursive(self, tmp_path: Path, run: Run) -> None:
         """`recursive_version_locations`, with the sub-directories that `file_template` makes."""
         options = (
             "file_template = %%(year)d/%%(rev)s_%%(slug)s",
@@ -127,6 +130,8 @@ class TestVersionLocations:
         project = existing(tmp_path, ini=ini(*options))
         template = Path(sys.modules[Config.__module__].__file__ or "").parent / "templates"
         shutil.copy(template / "generic" / "script.py.mako", tmp_path / "migrations")
+        # Alembic 1.16 does not make it.
+        (tmp_path / "migrations" / "versions" / time.strftime("%Y")).mkdir()
         for number in (1, 2):
             command.revision(
                 Config(tmp_path / "alembic.ini"), f"number {number}", rev_id=f"r{number}"
@@ -134,10 +139,9 @@ class TestVersionLocations:
         assert [path.parent.parent.name for path in tmp_path.rglob("r2_*.py")] == ["versions"]
 
         assert_ready(project.run("run", "--json"), "r2")
-        again = project.run("run", "--json")
-        assert_ready(again, "r2", led=False)
+        assert_ready(run(project, "run", "--json"), "r2", led=False)
         project.revision("r3", "r2").rename(next(tmp_path.rglob("r2_*.py")).with_name("r3.py"))
-        assert_ready(project.run("run", "--json"), "r3")
+        assert_ready(run(project, "run", "--json"), "r3")
 
     @pytest.mark.parametrize("legacy", [True, False])
     def test_are_sourceless(self, tmp_path: Path, run: Run, legacy: bool) -> None:
@@ -193,3 +197,14 @@ class TestVersionTable:
         assert run(project, "status", "--json").json["state"] == "behind"
         assert_ready(run(project, "run", "--json"), "r2")
         assert sorted(project.tables()) == sorted([table, "t_r1", "t_r2"])
+
+    def test_is_in_an_attached_database(self, tmp_path: Path, run: Run) -> None:
+        """That of an attached SQLite file no other connection sees: refused, nothing is made."""
+        attach = "connection.exec_driver_sql(\"ATTACH 'more.db' AS more\")\n    connection.commit()"
+        env = ENV_PY.replace("    context.configure", f"    {attach}\n    context.configure")
+        env = env.replace("=metadata)", '=metadata, version_table_schema="more")')
+        project = existing(tmp_path, env=env)
+        project.revision("r1", None)
+
+        assert_failed(run(project, "run", "--json"), "ConfigurationError", "attached", "'more'")
+        assert project.tables() == []

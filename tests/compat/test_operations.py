@@ -64,19 +64,23 @@ class TestOperations:
         ("upgrade", "query", "rows"),
         [
             (ROWS, "SELECT name FROM artists", [("ü",), ("%(x)s :y ?",)]),
-            (BATCH, "SELECT name FROM pragma_table_info('artists')", [("id",), ("name",), ("born",)]),
+            (
+                BATCH,
+                "SELECT name FROM pragma_table_info('artists')",
+                [("id",), ("name",), ("born",)],
+            ),
             (SESSION, "SELECT name FROM artists", [("by a session",), ("and again",)]),
             (OFFLINE, "SELECT name FROM artists", [("both ways",)]),
         ],
         ids=["bulk_insert", "batch", "session", "is_offline_mode"],
     )
     def test_work(
-        self, tmp_path: Path, upgrade: str, query: str, rows: list[tuple[str, ...]]
+        self, tmp_path: Path, run: Run, upgrade: str, query: str, rows: list[tuple[str, ...]]
     ) -> None:
         """The effect is there, and a failure afterwards takes it back."""
         project = doing(tmp_path, upgrade)
         project.revision("r3", "r2", "raise ValueError('no')")
-        assert project.run("run", "--json").code == 1
+        assert run(project, "run", "--json").code == 1
         assert project.tables() == []
 
         project.revision("r3", "r2")

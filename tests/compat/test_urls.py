@@ -16,7 +16,19 @@ from tests.projects import Finished
 
 Run = Callable[..., Finished]
 
-PASSWORDS = ["100%", "%(here)s", "%%", "a@b", "a/b", "a:b", "a b", "pä€ß", "?#&=+;", "'\"\\", "$x{y}"]
+PASSWORDS = [
+    "100%",
+    "%(here)s",
+    "%%",
+    "a@b",
+    "a/b",
+    "a:b",
+    "a b",
+    "pä€ß",
+    "?#&=+;",
+    "'\"\\",
+    "$x{y}",
+]
 NAMES = ["100%.db", "%(here)s.db", "a b.db", "ä€.db", "a+b;c.db", "it's.db", "%25.db"]
 
 

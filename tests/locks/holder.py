@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -70,7 +71,7 @@ def serve(lock: Lock) -> None:
         print(_do(lock, line.strip()), flush=True)  # noqa: T201 - the answer
 
 
-def _do(lock: Lock, word: str) -> Any:
+def _do(lock: Lock, word: str) -> Any:  # noqa: C901 - a table of words
     match word:
         case "acquire":
             return lock.try_acquire()
@@ -78,6 +79,9 @@ def _do(lock: Lock, word: str) -> Any:
             return lock.release()
         case "fork":  # as gunicorn does it; the child lives until it is killed
             return os.fork() or signal.pause()
+        case "fork in C":  # Python's own handlers of forks are not called
+            libc = ctypes.CDLL(None)
+            return libc.fork() or libc.pause()
         case "multiprocessing":
             context = multiprocessing.get_context("fork")
             child = context.Process(target=signal.pause, daemon=True)

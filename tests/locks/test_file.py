@@ -61,13 +61,10 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-FORKS = pytest.mark.parametrize("how", ["fork", "multiprocessing", "run a program"])
-
-
 class TestFork:
     """A process that forks while it holds the lock does not pass it on."""
 
-    @FORKS
+    @pytest.mark.parametrize("how", ["fork", "fork in C", "multiprocessing", "run a program"])
     def test_released_though_the_child_lives(self, path: Path, how: str) -> None:
         """When the parent lets go, the lock is free."""
         with holder_with_child(path, how) as (holder, child):
@@ -76,7 +73,7 @@ class TestFork:
             assert make(path).try_acquire()
             assert alive(child)
 
-    @FORKS
+    @pytest.mark.parametrize("how", ["fork", "multiprocessing", "run a program"])
     def test_killed_though_the_child_lives(self, path: Path, how: str) -> None:
         """When the parent is killed, the lock is free, and others see it so."""
         with holder_with_child(path, how) as (holder, child):

@@ -62,11 +62,16 @@ def main(names: list[str]) -> int:
                 check_command(name, binaries)
         except (AssertionError, OSError, subprocess.SubprocessError) as error:
             failed.append(name)
-            print(f"{name}: FAILED: {error}", flush=True)
+            say(f"{name}: FAILED: {error}")
         else:
-            print(f"{name}: passed in {time.monotonic() - began:.0f} s", flush=True)
-    print(f"{len(names or STACKS) - len(failed)} passed, {len(failed)} failed")
+            say(f"{name}: passed in {time.monotonic() - began:.0f} s")
+    say(f"{len(names or STACKS) - len(failed)} passed, {len(failed)} failed")
     return bool(failed)
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)  # noqa: T201 - what this program is for
 
 
 def install(name: str) -> Path:
@@ -139,8 +144,9 @@ def started(
         )
     try:
         yield process
-    except AssertionError as error:
-        raise AssertionError(f"{' '.join(command)}: {error}\n{log.read_text()}") from error
+    except BaseException:
+        say(f"{' '.join(command)}:\n{log.read_text()}")
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -164,13 +170,15 @@ def answer(port: int, process: subprocess.Popen[bytes]) -> object:
     """What the server answers, as soon as it does."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
+        failure: Exception
         try:
             with urlopen(f"http://127.0.0.1:{port}/notes", timeout=5) as response:
                 return json.load(response)
         except (URLError, ConnectionError, TimeoutError) as error:
-            assert process.poll() is None, f"ended with {process.returncode}"
-            assert time.monotonic() < deadline, f"no answer: {error}"
-            time.sleep(0.1)
+            failure = error
+        assert process.poll() is None, f"ended with {process.returncode}"
+        assert time.monotonic() < deadline, f"no answer: {failure}"
+        time.sleep(0.1)
 
 
 def wait_for_runs(directory: Path) -> list[dict[str, object]]:

@@ -2,11 +2,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from orchestrator import Orchestrator
-from orchestrator.lifespan import migrated
 from sqlalchemy import String, select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from orchestrator import Orchestrator
+from orchestrator.lifespan import migrated
 
 
 class Base(DeclarativeBase):

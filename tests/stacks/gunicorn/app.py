@@ -1,11 +1,12 @@
 import sqlalchemy as sa
-from orchestrator import Orchestrator
-from orchestrator.lifespan import migrated
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from orchestrator import Orchestrator
+from orchestrator.lifespan import migrated
 
 metadata = sa.MetaData()
 table = sa.Table(
@@ -24,6 +25,4 @@ async def notes(request: Request) -> JSONResponse:
     return JSONResponse({"notes": list(found), "versions": report.versions})
 
 
-app = Starlette(
-    routes=[Route("/notes", notes)], lifespan=migrated(Orchestrator.from_config())
-)
+app = Starlette(routes=[Route("/notes", notes)], lifespan=migrated(Orchestrator.from_config()))

@@ -1,8 +1,9 @@
 import sqlalchemy as sa
 from litestar import Litestar, get
+from sqlalchemy.ext.asyncio import create_async_engine
+
 from orchestrator import Orchestrator
 from orchestrator.lifespan import migrated
-from sqlalchemy.ext.asyncio import create_async_engine
 
 metadata = sa.MetaData()
 table = sa.Table(

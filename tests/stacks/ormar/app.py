@@ -1,9 +1,10 @@
 import ormar
 import sqlalchemy
 from fastapi import FastAPI, Request
+from ormar import DatabaseConnection
+
 from orchestrator import Orchestrator
 from orchestrator.lifespan import migrated
-from ormar import DatabaseConnection
 
 metadata = sqlalchemy.MetaData()
 database = DatabaseConnection("sqlite+aiosqlite:///app.db")

@@ -2,11 +2,13 @@ import databases
 import ormar
 import sqlalchemy
 from fastapi import FastAPI, Request
+
 from orchestrator import Orchestrator
 from orchestrator.lifespan import migrated
 
 metadata = sqlalchemy.MetaData()
 database = databases.Database("sqlite+aiosqlite:///app.db")
+
 
 class Note(ormar.Model):
     ormar_config = ormar.OrmarConfig(database=database, metadata=metadata, tablename="notes")
@@ -14,7 +16,9 @@ class Note(ormar.Model):
     id: int = ormar.Integer(primary_key=True)
     text: str = ormar.String(max_length=200)
 
+
 app = FastAPI(lifespan=migrated(Orchestrator.from_config(), database))
+
 
 @app.get("/notes")
 async def notes(request: Request) -> dict[str, object]:

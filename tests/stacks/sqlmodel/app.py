@@ -1,7 +1,8 @@
 from fastapi import FastAPI, Request
+from sqlmodel import Field, Session, SQLModel, create_engine, select
+
 from orchestrator import Orchestrator
 from orchestrator.lifespan import migrated
-from sqlmodel import Field, Session, SQLModel, create_engine, select
 
 
 class Note(SQLModel, table=True):

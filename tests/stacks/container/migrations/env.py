@@ -1,5 +1,4 @@
-from orchestrator.environment import run_migrations
-
 from app import metadata
+from orchestrator.environment import run_migrations
 
 run_migrations(target_metadata=metadata)

@@ -1,6 +1,7 @@
 import asyncio
 
 from alembic import context
+
 from app import Base, engine
 
 

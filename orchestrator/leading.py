@@ -165,11 +165,12 @@ class Leader:
         if not self.outcome.plan:
             return unseen
         expected = self.outcome.expected or ()
+        reason = unseen.__cause__ or type(unseen).__name__
         return VerificationFailed(
             f"The work was done, but cannot be proved: the database "
-            f"{self._resources.shown_url} could not be asked afterwards ({unseen.__cause__ or ''}). "
-            f"It should be at {', '.join(expected) or 'base'}. Start again: a run that finds it "
-            "there does nothing more.",
+            f"{self._resources.shown_url} could not be asked afterwards ({reason}). It should be "
+            f"at {', '.join(expected) or 'base'}. Start again: a run that finds it there does "
+            "nothing more.",
             expected=expected,
         )
 

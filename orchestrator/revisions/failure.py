@@ -18,7 +18,8 @@ from orchestrator.errors import (
     VerificationFailed,
 )
 from orchestrator.results import Revision
-from orchestrator.revisions.scripts import Scripts, where
+from orchestrator.revisions.faults import where
+from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.sqlite import NotInTransaction, TransactionEnded, is_busy
 
 _STATEMENT_LENGTH: Final = 200

@@ -12,7 +12,8 @@ from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.env_py import Work
 from orchestrator.revisions.environment import Environment
-from orchestrator.revisions.scripts import Scripts, where
+from orchestrator.revisions.faults import where
+from orchestrator.revisions.scripts import Scripts
 
 
 def write_sql(scripts: Scripts, work: Work, options: PassOptions, versions: tuple[str, ...]) -> str:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import CycleDetected, ResolutionError, RevisionError, RevisionMap
+from alembic.script.revision import CycleDetected, ResolutionError, RevisionMap
 from alembic.util import CommandError, to_tuple
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
+from orchestrator.revisions.faults import explained, file_in_hand
 from orchestrator.state import ScriptLocations
 
 
@@ -43,7 +43,7 @@ class Scripts:
         self, config: Config, fingerprint: Callable[[ScriptLocations], str] = lambda _: ""
     ) -> None:
         self.config = config
-        with _explained(config):
+        with explained():
             self.directory = _directory(config)
             if not os.path.isfile(self.directory.env_py_location):
                 raise ConfigurationError(
@@ -61,7 +61,7 @@ class Scripts:
                 files = [paths[name] for name in error.revisions if name in paths]
                 raise ConfigurationError(
                     f"Revision files are their own ancestors: "
-                    f"{', '.join(files) or _file_in_hand(error)}. {error}.",
+                    f"{', '.join(files) or file_in_hand(error)}. {error}.",
                     setting="script_location",
                 ) from error
 
@@ -108,7 +108,7 @@ class Scripts:
                 setting="target",
                 allowed=("heads", *self.heads),
             )
-        with _explained(self.config, setting="target"):
+        with explained(setting="target"):
             try:
                 found = self.directory.revision_map._parse_upgrade_target(
                     tuple(versions), target, assert_relative_length=True
@@ -141,13 +141,13 @@ class Scripts:
 
     def upgrade(self, target: str, versions: Sequence[str]) -> list[Step]:
         """What an upgrade of a database at these versions runs, in order."""
-        with _explained(self.config, setting="target"):
+        with explained(setting="target"):
             steps = self.directory._upgrade_revs(target, cast("str", tuple(versions)))
         return [Step(step, _named(step.revision)) for step in steps]
 
     def downgrade(self, target: str, versions: Sequence[str]) -> list[Step]:
         """What a downgrade of a database at these versions runs, in order."""
-        with _explained(self.config, setting="target"):
+        with explained(setting="target"):
             steps = self.directory._downgrade_revs(target, cast("str", tuple(versions)))
         return [Step(step, _named(step.revision)) for step in steps]
 
@@ -164,7 +164,7 @@ class Scripts:
             )
             steps.extend(removal)
             versions = ()
-        with _explained(self.config, setting="target"):
+        with explained(setting="target"):
             steps.extend(self.directory._stamp_revs(target, tuple(versions)))
         return [Step(step) for step in steps]
 
@@ -255,53 +255,3 @@ def _import_path_kept_short() -> Iterator[None]:
 def _named(script: Script) -> Revision:
     description = (script.doc or "").strip().splitlines()
     return Revision(revision=script.revision, description=description[0] if description else "")
-
-
-@contextmanager
-def _explained(config: Config, setting: str = "script_location") -> Iterator[None]:
-    """Turn whatever is wrong with the scripts into a `ConfigurationError` that names the file."""
-    try:
-        yield
-    except (ConfigurationError, KeyboardInterrupt):
-        raise
-    except (CommandError, RevisionError) as error:
-        raise ConfigurationError(f"{str(error).rstrip('.')}.", setting=setting) from error
-    except (Exception, SystemExit) as error:
-        file, line = where(error)
-        in_hand = _file_in_hand(error)
-        # A file that Alembic itself stumbles over has no line: it lacks `down_revision`, say.
-        place = in_hand if in_hand and file != in_hand else f"{file}, line {line}"
-        if isinstance(error, (SyntaxError, ImportError)):
-            place = f"{file}, line {line}"
-        raise ConfigurationError(
-            f"The script {place}, cannot be imported: {type(error).__name__}: {error}.",
-            setting=setting,
-        ) from error
-
-
-def _file_in_hand(error: BaseException) -> str | None:
-    """The revision file that Alembic was making a script of; its error may not name it."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "_from_path":  # in Alembic 1.20; the other in older ones
-            return str(frame.f_locals.get("path"))
-        if frame.f_code.co_name == "_from_filename":
-            return str(os.path.join(frame.f_locals["dir_"], frame.f_locals["filename"]))
-    return None
-
-
-def where(error: BaseException, within: str = "") -> tuple[str | None, int | None]:
-    """The file and line at which an error arose, the innermost below a directory if given."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return error.filename, error.lineno
-    frames: list[Any] = list(traceback.extract_tb(error.__traceback__))
-    inside = [frame for frame in frames if within and frame.filename.startswith(within)]
-    # Without a directory: the innermost frame that is a script, not a library's.
-    outside = [
-        frame
-        for frame in frames
-        if "site-packages" not in frame.filename
-        and not frame.filename.startswith(("<", os.path.dirname(os.__file__)))
-    ]
-    for frame in reversed(inside or outside or frames):
-        return frame.filename, frame.lineno
-    return None, None

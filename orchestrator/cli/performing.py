@@ -1,0 +1,118 @@
+"""One command, performed to its end: shown as it goes, stopped by signals, summed up."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+
+import anyio
+import typer
+
+from orchestrator.cli.output import (
+    plainly,
+    print_error,
+    print_json,
+    stderr,
+    stdout,
+    stdout_kept_clean,
+)
+from orchestrator.cli.progress import show
+from orchestrator.errors import OrchestratorError
+from orchestrator.orchestrator import Orchestrator, Run
+from orchestrator.plan import Command
+from orchestrator.results import RunReport
+
+
+def perform(
+    orchestrator: Orchestrator,
+    command: Command,
+    revision: str | None = None,
+    *,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: bool,
+) -> RunReport:
+    """Run a command to its end, show how it goes, and leave with its exit code if it failed."""
+    work = partial(
+        _run_and_show,
+        orchestrator,
+        command,
+        revision,
+        flags,
+        quiet=quiet or json,
+        verbose=verbose,
+    )
+    with stdout_kept_clean():
+        report, stopped_by = anyio.run(work)
+    if json:
+        print_json(report)
+    else:
+        for warning in report.warnings:
+            stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
+        stdout().print(_summary(report), markup=True)
+    if report.error is not None:
+        raise typer.Exit(report.error.exit_code)
+    if report.outcome == "cancelled":
+        raise typer.Exit(128 + (stopped_by or signal.SIGTERM))
+    return report
+
+
+async def _run_and_show(
+    orchestrator: Orchestrator,
+    command: Command,
+    revision: str | None,
+    flags: dict[str, bool],
+    *,
+    quiet: bool,
+    verbose: bool,
+) -> tuple[RunReport, int | None]:
+    stopped_by: list[int] = []
+    run: Run | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            async with orchestrator.start(command, revision, **flags) as run:
+                tasks.start_soon(_cancel_on_signal, run, stopped_by)
+                await show(run.events(), stderr(), quiet=quiet)
+            tasks.cancel_scope.cancel()
+    except* OrchestratorError as group:
+        for error in group.exceptions:
+            if isinstance(error, OrchestratorError):
+                hiding = [orchestrator.resources.hide]
+                print_error(error, verbose=verbose, hiding=hiding)
+    if run is None or run.report is None:
+        raise RuntimeError("the run left no report")
+    return run.report, stopped_by[0] if stopped_by else None
+
+
+async def _cancel_on_signal(run: Run, stopped_by: list[int]) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if stopped_by:
+                # Asked twice: at once, and without a last word. An open transaction is gone.
+                os._exit(128 + number)
+            stopped_by.append(number)
+            stderr().print("Stopping after the current revision. Once more stops at once.")
+            run.cancel()
+
+
+def _summary(report: RunReport) -> str:
+    at = plainly(", ".join(report.versions) or "base")
+    took = f"{report.duration_seconds:.2f} s"
+    waited = f", waited {report.waited_seconds:.2f} s" if report.waited_seconds else ""
+    number = len(report.applied)
+    revisions = f"{number} revision{'s' if number != 1 else ''}"
+    match report.outcome:
+        case "ready" if report.led:
+            tasks = " + ".join(task.task for task in report.tasks)
+            did = f"{tasks}, {revisions}" if number else tasks
+            return f"[bold green]ready[/] at {at}: {did} in {took}{waited}"
+        case "ready":
+            return f"[bold green]ready[/] at {at}: nothing to do, {took}{waited}"
+        case "cancelled":
+            kept = f"{revisions} kept" if number else "nothing was changed"
+            return f"[bold yellow]cancelled[/] after {took}: {kept}"
+        case _:
+            kept = f"{revisions} kept" if number else "nothing was kept"
+            return f"[bold red]failed[/] after {took}: {kept}"

@@ -1,0 +1,64 @@
+"""What is wrong with the scripts, in words that name the file."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic.script.revision import RevisionError
+from alembic.util import CommandError
+
+from orchestrator.errors import ConfigurationError
+
+
+@contextmanager
+def explained(setting: str = "script_location") -> Iterator[None]:
+    """Turn whatever is wrong with the scripts into a `ConfigurationError` that names the file."""
+    try:
+        yield
+    except (ConfigurationError, KeyboardInterrupt):
+        raise
+    except (CommandError, RevisionError) as error:
+        raise ConfigurationError(f"{str(error).rstrip('.')}.", setting=setting) from error
+    except (Exception, SystemExit) as error:
+        file, line = where(error)
+        in_hand = file_in_hand(error)
+        # A file that Alembic itself stumbles over has no line: it lacks `down_revision`, say.
+        place = in_hand if in_hand and file != in_hand else f"{file}, line {line}"
+        if isinstance(error, (SyntaxError, ImportError)):
+            place = f"{file}, line {line}"
+        raise ConfigurationError(
+            f"The script {place}, cannot be imported: {type(error).__name__}: {error}.",
+            setting=setting,
+        ) from error
+
+
+def file_in_hand(error: BaseException) -> str | None:
+    """The revision file that Alembic was making a script of; its error may not name it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_from_path":  # in Alembic 1.20; the other in older ones
+            return str(frame.f_locals.get("path"))
+        if frame.f_code.co_name == "_from_filename":
+            return str(os.path.join(frame.f_locals["dir_"], frame.f_locals["filename"]))
+    return None
+
+
+def where(error: BaseException, within: str = "") -> tuple[str | None, int | None]:
+    """The file and line at which an error arose, the innermost below a directory if given."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno
+    frames: list[Any] = list(traceback.extract_tb(error.__traceback__))
+    inside = [frame for frame in frames if within and frame.filename.startswith(within)]
+    # Without a directory: the innermost frame that is a script, not a library's.
+    outside = [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename
+        and not frame.filename.startswith(("<", os.path.dirname(os.__file__)))
+    ]
+    for frame in reversed(inside or outside or frames):
+        return frame.filename, frame.lineno
+    return None, None

@@ -164,6 +164,14 @@ def test_what_is_no_entry_is_counted(line: bytes) -> None:
     assert tally.unreadable_lines == 1
 
 
+def test_a_name_that_is_no_text_is_read() -> None:
+    """A file name with bytes that are no UTF-8 is written as half a surrogate pair, and read."""
+    entry = decode(line_of("r", "task_failed", file="/srv/m\udce9tro.py"))
+    assert entry is not None
+    assert entry.values["file"] == "/srv/m\udce9tro.py"
+    assert decode(b'{"at": "\\ud800"' + b"[" * 100_000) is None
+
+
 def test_moments_are_utc() -> None:
     """A moment without a zone is UTC; one with another zone is converted."""
     plain = decode(b'{"event": "x", "at": "2026-01-05T12:00:00"}')

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from orchestrator.cli import init, inspecting, running
+from orchestrator.cli import init, inspecting, logs, running
 from orchestrator.cli.output import report_interrupt, report_usage
 
 # Click's class, wherever Typer has it from: newer releases of it bring a copy of Click.
@@ -36,6 +36,7 @@ app = typer.Typer(
 running.register(app)
 inspecting.register(app)
 init.register(app)
+app.add_typer(logs.app)
 
 
 def main() -> None:

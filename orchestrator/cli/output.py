@@ -33,7 +33,7 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """Print a result as one JSON document."""
-    print(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False))
+    print(json.dumps(to_jsonable(value), indent=2))
 
 
 def plainly(text: str) -> str:

@@ -400,7 +400,9 @@ def test_a_picture_that_cannot_be_written(logs: Logs, tmp_path: Path) -> None:
     assert "directory.svg cannot be written" in result.stderr
 
 
-HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b2J\r\n<script>alert('&')</script>\u202e\u2028[bold]x[/]"
+HOSTILE = (
+    "\x1b]0;owned\x07\x1b[31m\x9b2J\r\n\udce9<script>alert('&')</script>\u202e\u2028[bold]x[/]"
+)
 
 
 def hostile_runs() -> list[RunOfOneProcess]:

@@ -5,6 +5,9 @@ PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# Without bytecode every process would compile all it imports anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run serve test test-stacks test-matrix check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it

@@ -483,7 +483,7 @@ def test_a_journal_cannot_drive_the_terminal_or_the_browser(logs: Logs, tmp_path
 
 
 @settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "10")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -38,7 +38,7 @@ def _orchestrator(options: dict[str, Any]) -> None:
     from orchestrator import Orchestrator, Settings
 
     if options.get("alembic"):  # a cold start is measured without Alembic's import
-        import alembic.command  # noqa: F401
+        import alembic.command  # noqa: F401 - for its time
 
         import orchestrator.revisions.env_py
     import orchestrator.journal  # noqa: F401 - its import is measured in a case of its own

@@ -141,6 +141,13 @@ def load(file: str | Path | None = None, **arguments: Any) -> Settings:
 
     Raises `ConfigurationError` where the file is missing or cannot be read, too.
     """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            "The working directory does not exist any more, and relative paths are relative to "
+            "it. Nothing was changed. Start in a directory that exists."
+        ) from error
     given = {name: value for name, value in arguments.items() if value is not None}
     named = file or os.environ.get(f"{_PREFIX}CONFIG")
     path = Path(named or "pyproject.toml")

@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.harness import Row, Sample, alternate, environment, inside, middle, process
 from benchmarks.projects import alembic_project, forget_database
+from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.locks.file import FileLock
-from orchestrator.state_directory import StateDirectory, open_shared
 
 ORCHESTRATOR = (sys.executable, "-m", "orchestrator")
 ALEMBIC = (sys.executable, "-m", "alembic")

@@ -37,7 +37,7 @@ import orchestrator.revisions.scripts  # noqa: F401 - all of these for the child
 from orchestrator import Orchestrator, Settings
 from orchestrator.events import DatabaseReady, Event, LockWaiting
 from orchestrator.locks.file import FileLock
-from orchestrator.warm import probe_known
+from orchestrator.run.warm_start import probe_known
 
 TO_REACH = 0.25
 Say = Callable[[str], None]

@@ -41,7 +41,7 @@ def _orchestrator(options: dict[str, Any]) -> None:
         import alembic.command  # noqa: F401 - for its time
 
         import orchestrator.revisions.env_py
-    import orchestrator.journal  # noqa: F401 - its import is measured in a case of its own
+    import orchestrator.journal.writer  # noqa: F401 - its import is measured in a case of its own
 
     settings = Settings(database_url="sqlite:///app.db", **options.get("settings", {}))
 

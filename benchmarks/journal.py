@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.events import RevisionApplied
-from orchestrator.journal import Journal, Origin
+from orchestrator.journal.writer import Journal, Origin
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _MIGRATIONS = (
@@ -33,7 +33,7 @@ _MIGRATIONS = (
 )
 _READ = """
 import json, resource, sys, time
-from orchestrator.journal_reader import Tally, last_runs, wanted_runs
+from orchestrator.journal.reader import Tally, last_runs, wanted_runs
 from orchestrator.timeline.filter import Filter
 wall, processor = time.perf_counter(), time.process_time()
 with open(sys.argv[1], "rb") as file:

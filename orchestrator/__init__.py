@@ -5,6 +5,7 @@
 'heads'
 """
 
+from orchestrator.decision.state import DatabaseState
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -19,7 +20,6 @@ from orchestrator.events import DatabaseReady, Event, RunCancelled, RunFailed
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import AppliedRevision, Holder, Inspection, Preview, RunReport
 from orchestrator.settings import Settings
-from orchestrator.state import DatabaseState
 
 __all__ = [
     "AppliedRevision",

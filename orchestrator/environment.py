@@ -19,18 +19,17 @@ from typing import Any
 from alembic import context
 from anyio.from_thread import start_blocking_portal
 from sqlalchemy import MetaData, create_engine
-from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from orchestrator.alembic_config import PLACEHOLDER
-from orchestrator.broadcast import log_to_host
-from orchestrator.database_url import synchronous
-from orchestrator.errors import ConfigurationError
-from orchestrator.peers import Peers
-from orchestrator.resources import Resources
+from orchestrator.databases.base import Database
+from orchestrator.databases.url import unknown_url
+from orchestrator.host.peers import Peers
+from orchestrator.locks.waiting import acquire
+from orchestrator.revisions.config import PLACEHOLDER
 from orchestrator.revisions.context import ATTRIBUTE
+from orchestrator.run.broadcast import log_to_host
+from orchestrator.run.resources import Resources
 from orchestrator.settings import load
-from orchestrator.waiting import acquire
 
 
 def run_migrations(
@@ -39,42 +38,40 @@ def run_migrations(
     """Run what Alembic was asked for, on the database that it or the orchestrator names.
 
     The URL is the Alembic config's `sqlalchemy.url`, else the orchestrator's setting
-    `database_url`. `options` go to `context.configure()`; on SQLite `render_as_batch` is on
-    unless they say otherwise. Raises `ConfigurationError` where no URL is known.
+    `database_url`. `options` go to `context.configure()`; `render_as_batch` is on
+    where the database needs it, unless they say otherwise.
+
+    Raises `ConfigurationError` where no URL is known.
     """
     inside = context.config.attributes.get(ATTRIBUTE, False)
     written = context.config.get_alembic_option("sqlalchemy.url")
     placeholder = written is not None and written.startswith(PLACEHOLDER)
     resources = Resources(load(database_url=None if placeholder else written))
     if not resources.names_database:
-        raise ConfigurationError(
-            "No database URL is known. Set `database_url` (or --database-url, "
-            "ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as sqlite:///var/app.db.",
-            setting="database_url",
-        )
-    url = resources.url
-    options.setdefault("render_as_batch", url.get_backend_name() == "sqlite")
+        raise unknown_url()
+    database = resources.database
+    options.setdefault("render_as_batch", database.alters_by_copy)
     if context.is_offline_mode():
-        _offline(url, target_metadata, options)
+        _offline(database, target_metadata, options)
     elif inside:
-        _online(url, target_metadata, options)
+        _online(database, target_metadata, options)
     else:
         resources.prepare()
         with _locked(resources):
-            _online(url, target_metadata, options)
+            _online(database, target_metadata, options)
 
 
-def _online(url: URL, target_metadata: Any, options: dict[str, Any]) -> None:
-    engine = create_engine(synchronous(url), poolclass=NullPool)
+def _online(database: Database, target_metadata: Any, options: dict[str, Any]) -> None:
+    engine = create_engine(database.synchronous_url, poolclass=NullPool)
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=target_metadata, **options)
         with context.begin_transaction():
             context.run_migrations()
 
 
-def _offline(url: URL, target_metadata: Any, options: dict[str, Any]) -> None:
+def _offline(database: Database, target_metadata: Any, options: dict[str, Any]) -> None:
     context.configure(
-        url=synchronous(url).render_as_string(hide_password=False),
+        url=database.synchronous_url.render_as_string(hide_password=False),
         target_metadata=target_metadata,
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},

@@ -14,13 +14,13 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
-from orchestrator.broadcast import Broadcast, Sink, log_to_host
+from orchestrator.decision.plan import Command, Job, Policy
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event
-from orchestrator.plan import Command, Job, Policy
-from orchestrator.resources import Resources
 from orchestrator.results import Inspection, Preview, RunReport
-from orchestrator.runner import Runner
+from orchestrator.run.broadcast import Broadcast, Sink, log_to_host
+from orchestrator.run.resources import Resources
+from orchestrator.run.runner import Runner
 from orchestrator.settings import Settings, load
 
 E = TypeVar("E", bound=Event)
@@ -147,13 +147,13 @@ class Orchestrator:
 
     async def inspect(self) -> Inspection:
         """Look at the database, its pending revisions and its lock; touches nothing."""
-        from orchestrator.inspection import inspect  # no run needs it
+        from orchestrator.run.inspection import inspect  # no run needs it
 
         return await to_thread.run_sync(self._look, partial(inspect, self._resources))
 
     async def plan(self, *, sql: bool = False) -> Preview:
         """What `run` would do now, and its SQL if asked for; touches nothing."""
-        from orchestrator.inspection import preview  # no run needs it
+        from orchestrator.run.inspection import preview  # no run needs it
 
         look = partial(preview, self._resources, self._policy(), sql=sql)
         return await to_thread.run_sync(self._look, look)

@@ -79,6 +79,18 @@ class Holder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a run came to its end without an error. `applied` lists only what is durable."""
+
+    versions: tuple[str, ...]
+    state_before: str | None = None
+    applied: tuple[AppliedRevision, ...] = ()
+    tasks: tuple[TaskResult, ...] = ()
+    led: bool = False
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
     """How a run ended.
 

@@ -31,7 +31,7 @@ from orchestrator.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from orchestrator.journal import Journal, Origin
+from orchestrator.journal.writer import Journal, Origin
 from orchestrator.results import AppliedRevision, Holder
 
 DATABASE = "sqlite:////srv/app/var/app.db"

@@ -15,8 +15,8 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
+from orchestrator.host.directory import open_shared
 from orchestrator.locks.file import FileLock, is_held
-from orchestrator.state_directory import open_shared
 from tests.projects import Finished, Project
 from tests.zygote import Zygote
 

@@ -253,7 +253,7 @@ class TestEvents:
         def fault(*_: Any) -> None:
             raise ZeroDivisionError("a fault")
 
-        monkeypatch.setattr("orchestrator.leading.Leader.lead", fault)
+        monkeypatch.setattr("orchestrator.run.leader.Leader.lead", fault)
         with pytest.raises(ZeroDivisionError):
             await make(sinks=[sunk.append]).run()
 

@@ -294,7 +294,7 @@ def test_an_error_about_a_url_does_not_show_it(tmp_path: Path) -> None:
 
 
 def url_of(**arguments: Any) -> str:
-    return Orchestrator.from_config(**arguments).resources.shown_url
+    return Orchestrator.from_config(**arguments).resources.database.shown_url
 
 
 def test_the_url_falls_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

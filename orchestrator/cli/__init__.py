@@ -9,7 +9,8 @@ from typing import Final
 
 import typer
 
-from orchestrator.cli import init, inspecting, logs, running
+from orchestrator.cli import init, inspecting, running
+from orchestrator.cli.logs.commands import app as logs_app
 from orchestrator.cli.output import report_interrupt, report_usage
 
 # Click's class, wherever Typer has it from: newer releases of it bring a copy of Click.
@@ -36,7 +37,7 @@ app = typer.Typer(
 running.register(app)
 inspecting.register(app)
 init.register(app)
-app.add_typer(logs.app)
+app.add_typer(logs_app)
 
 
 def main() -> None:

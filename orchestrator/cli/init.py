@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from orchestrator import alembic_config
 from orchestrator.cli.output import errors_reported, plainly, stdout
 from orchestrator.errors import ConfigurationError
+from orchestrator.revisions import config as alembic_config
 
 _ENV_PY: Final = '''"""What Alembic and the orchestrator run to migrate the database."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.databases.url import EXAMPLE
 from orchestrator.errors import ConfigurationError
 from orchestrator.orchestrator import Orchestrator
 
@@ -26,9 +27,7 @@ Config = Annotated[
 ]
 DatabaseURL = Annotated[
     str | None,
-    typer.Option(
-        help="SQLAlchemy URL, such as sqlite:///var/app.db.", rich_help_panel=_WHERE, metavar="URL"
-    ),
+    typer.Option(help=f"SQLAlchemy URL, such as {EXAMPLE}.", rich_help_panel=_WHERE, metavar="URL"),
 ]
 ScriptLocation = Annotated[
     str | None,

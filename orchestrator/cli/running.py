@@ -12,7 +12,7 @@ from orchestrator.cli import options
 from orchestrator.cli.options import make_orchestrator
 from orchestrator.cli.output import errors_reported, failed_before_running, stdout
 from orchestrator.cli.performing import perform
-from orchestrator.plan import Command
+from orchestrator.decision.plan import Command
 
 _BACKWARDS: Final = re.compile(r"-\d+")
 

@@ -12,6 +12,10 @@ class Lock(Protocol):
     def name(self) -> str:
         """What events call it."""
 
+    @property
+    def quick(self) -> bool:
+        """Whether its methods wait for nobody, so that they may be called on an event loop."""
+
     def try_acquire(self) -> bool:
         """Take the lock if it is free, at once; True if it is now held by this object."""
 

@@ -46,6 +46,7 @@ class FileLock:
     """
 
     name = "file"
+    quick = True
 
     def __init__(self, path: Path, opener: Callable[[str, int], int]) -> None:
         self.path = path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
 
-from orchestrator import database_url
+from orchestrator.databases import DATABASES
+from orchestrator.databases.url import redact, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.revisions.context import Arguments, PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.failure import explain_env_py
@@ -26,8 +26,8 @@ class _Seen(BaseException):
 def own_url(scripts: Scripts, arguments: Arguments) -> URL:
     """The URL of the database that `env.py` connects to of itself.
 
-    Nothing is made: where the file of a SQLite database does not exist, the rehearsal ends
-    just before it would be opened. Raises `ConfigurationError` where `env.py` knows none.
+    Nothing is made: where connecting would make the database, the rehearsal ends just before
+    that. Raises `ConfigurationError` where `env.py` knows none.
     """
     seen: list[URL] = []
 
@@ -36,18 +36,14 @@ def own_url(scripts: Scripts, arguments: Arguments) -> URL:
             seen.append(context.connection.engine.url)
         raise _Seen
 
-    with env_py_ready(scripts, arguments, None), _absent_files_told(seen):
+    with env_py_ready(scripts, arguments, None), _absent_databases_told(seen):
         error = _run(scripts, arguments, migrate)
     if seen:
         return seen[-1]
-    unknown = (
-        "No database URL is known, and env.py does not tell one. Set `database_url` (or "
-        "--database-url, ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as sqlite:///var/app.db."
-    )
+    reason = " Nor does env.py tell one."
     if error is not None:
-        told = explain_env_py(error, scripts, None, began=False, ended=False)
-        unknown = f"{unknown}\n{told}"
-    raise ConfigurationError(unknown, setting="database_url") from error
+        reason += f"\n{explain_env_py(error, scripts, None, began=False, ended=False)}"
+    raise unknown_url(reason) from error
 
 
 def only_one_database(scripts: Scripts, options: PassOptions) -> None:
@@ -64,9 +60,9 @@ def only_one_database(scripts: Scripts, options: PassOptions) -> None:
 
     error = _run(scripts, options, migrate)
     if error is not None:
-        raise explain_env_py(error, scripts, options.url, began=False, ended=False) from error
+        raise explain_env_py(error, scripts, options.database, began=False, ended=False) from error
     if len(seen) > 1:
-        told = ", ".join(database_url.redact(url) for url in seen)
+        told = ", ".join(redact(url) for url in seen)
         raise ConfigurationError(
             f"{scripts.directory.env_py_location} migrates more than one database: {told}. A run "
             "has one, which it locks, decides on and proves. Nothing was migrated. Run them one "
@@ -101,19 +97,16 @@ def _run(
 
 
 @contextmanager
-def _absent_files_told(seen: list[URL]) -> Iterator[None]:
-    """Keep this thread from opening SQLite files that do not exist; their URLs are appended."""
+def _absent_databases_told(seen: list[URL]) -> Iterator[None]:
+    """Keep this thread from making databases by connecting to them; their URLs are appended."""
     thread = threading.get_ident()
 
     def on_connect(dialect: Any, _: Any, args: list[Any], parameters: dict[str, Any]) -> None:
-        if threading.get_ident() != thread or dialect.name != "sqlite" or not args:
+        kind = DATABASES.get(dialect.name)
+        if threading.get_ident() != thread or kind is None:
             return
-        path, _, query = str(args[0]).partition("?")
-        url = URL.create(f"sqlite+{dialect.driver}", database=path)
-        if parameters.get("uri"):
-            url = url.update_query_string(query).update_query_dict({"uri": "true"})
-        file = database_url.sqlite_file(url)
-        if file is not None and not os.path.lexists(file):
+        url = kind.made_by(dialect, args, parameters)
+        if url is not None:
             seen.append(url)
             raise _Seen
 

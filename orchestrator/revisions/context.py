@@ -16,12 +16,14 @@ from alembic import context as context_module
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import Connection
 
-from orchestrator import database_url
+from orchestrator.databases import database_of
+from orchestrator.databases.base import Database
 from orchestrator.errors import ConfigurationError
 from orchestrator.revisions.host_logging import host_logging_kept
 from orchestrator.revisions.scripts import Scripts
+from orchestrator.revisions.transactions import TRANSACTIONS
 
 ATTRIBUTE: Final = "orchestrator"
 """The key of `config.attributes` by which an `env.py` can tell that it runs inside a pass."""
@@ -55,9 +57,9 @@ class Arguments:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassOptions(Arguments):
-    """How `env.py` is run on the database of the URL."""
+    """How `env.py` is run on the database."""
 
-    url: URL
+    database: Database
     transaction: str = "env"
     busy_seconds: float = 30.0
 
@@ -76,9 +78,10 @@ class PassContext(EnvironmentContext):
         if self._transaction_setting in ("run", "revision"):
             options["transaction_per_migration"] = self._transaction_setting == "revision"
             options["transactional_ddl"] = True
-        elif self._transaction_setting == "env" and is_sqlite(connection):
-            # SQLite has transactional DDL; Alembic only assumes the driver spoils it.
-            options.setdefault("transactional_ddl", True)
+        elif self._transaction_setting == "env" and connection is not None:
+            told = TRANSACTIONS[connection.dialect.name].transactional_ddl
+            if told is not None:
+                options.setdefault("transactional_ddl", told)
         super().configure(connection, *args, **options)
 
 
@@ -87,27 +90,24 @@ PassContext.create_module_class_proxy(vars(context_module), vars(context_module)
 
 
 @contextmanager
-def env_py_ready(scripts: Scripts, arguments: Arguments, url: URL | None) -> Iterator[None]:
+def env_py_ready(
+    scripts: Scripts, arguments: Arguments, database: Database | None
+) -> Iterator[None]:
     """Have the process to oneself for passes of `env.py`, and the host's logging kept.
 
-    Without a URL, `env.py` has to know its database.
+    Where none is given, `env.py` has to know its database.
     """
     lock = _one_at_a_time
     while not lock.acquire(timeout=0.05):
         arguments.interrupted()
     try:
         _give_arguments(scripts.config, arguments)
-        if url is not None:
-            _give_url(scripts.config, url)
+        if database is not None:
+            _give_url(scripts.config, database)
         with host_logging_kept():
             yield
     finally:
         lock.release()
-
-
-def is_sqlite(connection: Connection | None) -> bool:
-    """Whether it is a connection to SQLite."""
-    return connection is not None and connection.dialect.name == "sqlite"
 
 
 def _give_arguments(config: Config, arguments: Arguments) -> None:
@@ -126,13 +126,13 @@ def _give_arguments(config: Config, arguments: Arguments) -> None:
     )
 
 
-def _give_url(config: Config, url: URL) -> None:
+def _give_url(config: Config, database: Database) -> None:
     """Let `env.py` find the orchestrator's URL, unless its own names the same database."""
     try:
         own = config.get_main_option("sqlalchemy.url")
-        if own and database_url.same_database(database_url.parse(own), url):
+        if own and database_of(own).identity == database.identity:
             return
     except (ConfigurationError, InterpolationError):
         pass  # a placeholder, as Alembic's templates have, or one whose parts env.py sets
-    text = url.render_as_string(hide_password=False)
+    text = database.url.render_as_string(hide_password=False)
     config.set_main_option("sqlalchemy.url", text.replace("%", "%%"))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from alembic.runtime.migration import MigrationContext, MigrationStep
 from sqlalchemy.engine import Connection
 
-from orchestrator import database_url
+from orchestrator.databases.url import redact
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -18,11 +18,12 @@ from orchestrator.errors import (
     OrchestratorError,
 )
 from orchestrator.revisions.connections import only_one_database
-from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready, is_sqlite
+from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.environment import Environment
 from orchestrator.revisions.failure import explain_env_py
 from orchestrator.revisions.scripts import Scripts, Step
-from orchestrator.revisions.sqlite import SQLiteTransaction
+from orchestrator.revisions.transactions import TRANSACTIONS
+from orchestrator.revisions.transactions.base import Transaction
 
 _ONE_DATABASE: Final = "upgrades"
 """Alembic's default `upgrade_token`; the template for several databases gives each its own."""
@@ -46,14 +47,18 @@ _PRIVATE: Final = (Interrupted, _Rehearsed, _VersionsMoved, _PerhapsSeveral)
 class StepFailed(Exception):
     """A step raised `error`; `swallowed` says that `env.py` kept it to itself.
 
-    `committed` says that a part of the work may have been kept, of this very step perhaps.
+    `committed` says that a part of the work may have been kept, of this very step perhaps;
+    `advice` is what the transaction has to say of it.
     """
 
-    def __init__(self, step: Step, error: BaseException, *, committed: bool) -> None:
+    def __init__(
+        self, step: Step, error: BaseException, *, committed: bool, advice: str | None
+    ) -> None:
         super().__init__(str(error))
         self.step = step
         self.error = error
         self.committed = committed
+        self.advice = advice
         self.swallowed = False
 
 
@@ -71,7 +76,7 @@ def run_env_py(
     Raises `StepFailed` for a revision that raised, `Interrupted`, what `work` raises,
     `DatabaseUnavailable`, and `ConfigurationError` for an `env.py` that cannot be run.
     """
-    with env_py_ready(scripts, options, options.url):
+    with env_py_ready(scripts, options, options.database):
         deadline = time.monotonic() + options.busy_seconds
         asked = False
         while True:
@@ -103,7 +108,7 @@ class _Pass:
         self._options = options
         self._rehearse = rehearse
         self._asked = asked
-        self._transaction: SQLiteTransaction | None = None
+        self._transaction: Transaction | None = None
         self._failure: BaseException | None = None
 
     def run(self) -> None:
@@ -129,7 +134,7 @@ class _Pass:
                 raise explain_env_py(
                     error,
                     self._scripts,
-                    self._options.url,
+                    self._options.database,
                     began=self.began,
                     ended=self._ended,
                 ) from error
@@ -170,7 +175,7 @@ class _Pass:
         self.began = True
         environment = Environment(context, self._scripts)
         self._check_database(environment.connection, environment.version_table_schema)
-        transaction = self._begin(context, heads)
+        transaction = self._begin(environment.connection, context, heads)
         has_version_table = bool(heads)
         for step in self._work(environment):
             if self._rehearse:
@@ -181,23 +186,24 @@ class _Pass:
             yield self._watched(step, transaction, context)
         if self._rehearse:
             raise _Rehearsed
-        if transaction is not None:
-            transaction.check_foreign_keys()
-            transaction.commit()
+        transaction.check()
+        transaction.commit()
         self._ended = True
 
-    def _begin(self, context: MigrationContext, heads: tuple[str, ...]) -> SQLiteTransaction | None:
-        connection = context.connection
-        if self._options.transaction == "off" or not is_sqlite(connection) or connection is None:
-            return None
-        transaction = SQLiteTransaction(
+    def _begin(
+        self, connection: Connection, context: MigrationContext, heads: tuple[str, ...]
+    ) -> Transaction:
+        stock = self._options.transaction == "off"
+        kind = Transaction if stock else TRANSACTIONS[connection.dialect.name]
+        transaction = kind(
             connection,
-            url=database_url.redact(self._options.url),
+            database=self._options.database,
             busy_seconds=self._options.busy_seconds,
             interrupted=self._options.interrupted,
         )
+        transaction.committed = stock  # for all that is known
         if self._rehearse:
-            return None
+            return transaction
         self._transaction = transaction
         transaction.begin()
         # Alembic read the rows before the transaction began, and goes by what it read.
@@ -205,13 +211,13 @@ class _Pass:
             raise _VersionsMoved
         begun = context._transaction is not None or context._in_external_transaction
         each = context._transaction_per_migration or not context.impl.transactional_ddl
-        if not begun and not each:
+        if transaction.commits_itself and not begun and not each:
             # An env.py without begin_transaction(): autocommit_block() asks for one of Alembic's.
             context._transaction = connection.get_transaction() or connection.begin()
         return transaction
 
     def _watched(
-        self, step: Step, transaction: SQLiteTransaction | None, context: MigrationContext
+        self, step: Step, transaction: Transaction, context: MigrationContext
     ) -> MigrationStep:
         """The step, told apart when it raises: Alembic's loop does not tell its generator."""
         migrate = step.alembic.migration_fn
@@ -219,42 +225,41 @@ class _Pass:
         @wraps(migrate)
         def watched(**arguments: Any) -> None:
             try:
-                if transaction is not None:
-                    transaction.before_step()
+                transaction.before_step()
                 migrate(**arguments)
-                if transaction is not None:
-                    transaction.after_step()
-                    if context._transaction_per_migration and step.revision is not None:
-                        transaction.check_foreign_keys(step.revision.revision)
+                transaction.after_step()
+                if context._transaction_per_migration and step.revision is not None:
+                    transaction.check(step.revision.revision)
             except KeyboardInterrupt:
                 raise
             except OrchestratorError as error:
                 self._failure = error
                 raise
             except BaseException as error:
-                committed = self._options.transaction == "off" or (
-                    transaction is not None and transaction.committed
+                self._failure = StepFailed(
+                    step,
+                    error,
+                    committed=transaction.committed,
+                    advice=transaction.advice(error),
                 )
-                self._failure = StepFailed(step, error, committed=committed)
                 raise
 
         step.alembic.migration_fn = watched
         return step.alembic
 
     def _check_database(self, connection: Connection, schema: str | None) -> None:
-        found = connection.engine.url
-        if not database_url.same_database(found, self._options.url):
+        env_py, database = self._scripts.directory.env_py_location, self._options.database
+        if not database.same_as(connection):
             raise ConfigurationError(
-                f"{self._scripts.directory.env_py_location} connects to "
-                f"{database_url.redact(found)}, but the orchestrator's database is "
-                f"{database_url.redact(self._options.url)}. Nothing was changed. Make both name "
-                "the same database: `database_url` sets the orchestrator's.",
+                f"{env_py} connects to {redact(connection.engine.url)}, but the orchestrator's "
+                f"database is {database.shown_url}. Nothing was changed. Make both name the same "
+                "database: `database_url` sets the orchestrator's.",
                 setting="database_url",
             )
-        if is_sqlite(connection) and schema not in (None, "main"):
+        if not database.shares(schema):
             raise ConfigurationError(
-                f"{self._scripts.directory.env_py_location} keeps the version table in the "
-                f"attached database {schema!r}, which no other connection sees, so nothing could "
-                "be proved. Nothing was changed. Keep it in the database itself.",
+                f"{env_py} keeps the version table in {schema!r}, which is attached to its own "
+                "connection and which no other sees, so nothing could be proved. Nothing was "
+                "changed. Keep it in the database itself.",
                 setting="database_url",
             )

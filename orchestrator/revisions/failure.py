@@ -6,10 +6,10 @@ import traceback
 from textwrap import shorten
 from typing import Final
 
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from orchestrator.database_url import hide, redact
+from orchestrator.databases.base import Database
+from orchestrator.databases.url import hide
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -20,10 +20,9 @@ from orchestrator.errors import (
 from orchestrator.results import Revision
 from orchestrator.revisions.faults import where
 from orchestrator.revisions.scripts import Scripts
-from orchestrator.revisions.sqlite import NotInTransaction, TransactionEnded, is_busy
+from orchestrator.revisions.transactions.base import TransactionEnded, TransactionError
 
 _STATEMENT_LENGTH: Final = 200
-_NOT_IN_A_TRANSACTION: Final = ("VACUUM", "PRAGMA", "ATTACH", "DETACH", "BEGIN", "COMMIT", "END")
 _BOOTSTRAP: Final = (
     "If the revisions presume tables that the application makes from its models, set "
     '`bootstrap = "create"` (`--bootstrap create`): an empty database is then made from '
@@ -40,8 +39,11 @@ def explain_task(
     revision: Revision | None,
     rolled_back: bool,
     was_empty: bool,
+    advice: str | None = None,
 ) -> OrchestratorError:
     """What a task raised, as a `TaskFailed`. `was_empty`: the run began without a table.
+
+    `advice` is what the transaction says of the error, in place of the usual.
 
     As a `VerificationFailed` where the revision itself took its work back, and went on as if
     nothing had happened.
@@ -57,7 +59,7 @@ def explain_task(
         if rolled_back
         else "What was committed before that is kept: look at the database before the next start."
     )
-    what = f"The {task} failed{named}: {_told(error)}{place}\n{intact} {_advice(error)}"
+    what = f"The {task} failed{named}: {_told(error)}{place}\n{intact} {advice or _advice(error)}"
     if was_empty and isinstance(error, SQLAlchemyError):
         what += f" {_BOOTSTRAP}"
     if isinstance(error, TransactionEnded) and error.by == "rollback":
@@ -73,17 +75,21 @@ def explain_task(
 
 
 def explain_env_py(
-    error: BaseException, scripts: Scripts, url: URL | None, *, began: bool, ended: bool
+    error: BaseException,
+    scripts: Scripts,
+    database: Database | None,
+    *,
+    began: bool,
+    ended: bool,
 ) -> OrchestratorError:
     """What `env.py` itself raised: before a revision, between two, or when all had `ended`."""
     if isinstance(error, OrchestratorError):  # of `environment.run_migrations`
         return error
-    shown = redact(url) if url is not None else "its database"
-    text = _told(error) if url is None else hide(_told(error), url)
-    if is_busy(error):
-        return DatabaseUnavailable(
-            f"The database {shown} is busy with another writer: {text}.", url=shown, busy=True
-        )
+    shown = database.shown_url if database is not None else "its database"
+    text = _told(error) if database is None else hide(_told(error), database.url)
+    unavailable = database.explain(error) if database is not None else None
+    if unavailable is not None and unavailable.busy:
+        return unavailable
     # An error of a statement has the statement; one of connecting has none.
     if isinstance(error, DBAPIError) and error.statement is None and not began:
         return DatabaseUnavailable(
@@ -106,20 +112,12 @@ def _told(error: BaseException) -> str:
         statement = str(getattr(error, "statement", "") or "")
         shown = f" [{shorten(statement, _STATEMENT_LENGTH)}]" if statement else ""
         return f"{type(original).__name__}: {original}{shown}"
-    if isinstance(error, TransactionEnded | NotInTransaction):
+    if isinstance(error, TransactionError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _advice(error: BaseException) -> str:
-    statement = str(getattr(error, "statement", "") or "").lstrip().upper()
-    committed = isinstance(error, TransactionEnded) and error.by == "commit"
-    if committed or statement.startswith(_NOT_IN_A_TRANSACTION):
-        return (
-            "Revisions run in one transaction here. One that must run outside of it needs "
-            '`transaction = "off"`, which is Alembic\'s own way and leaves half of a revision '
-            "behind when it is killed."
-        )
     if isinstance(error, AssertionError) and _raised_by(error) == "autocommit_block":
         return (
             "An autocommit_block() needs Alembic's own transaction: in env.py, use "

@@ -37,7 +37,7 @@ def write_sql(scripts: Scripts, work: Work, options: PassOptions, versions: tupl
         output_buffer=output,
         tag=options.tag,
     )
-    with env_py_ready(scripts, options, options.url), context:
+    with env_py_ready(scripts, options, options.database), context:
         try:
             scripts.directory.run_env()
         except OrchestratorError:

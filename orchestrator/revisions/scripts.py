@@ -17,10 +17,10 @@ from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import CycleDetected, ResolutionError, RevisionMap
 from alembic.util import CommandError, to_tuple
 
+from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
 from orchestrator.revisions.faults import explained, file_in_hand
-from orchestrator.state import ScriptLocations
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.plan import Task
+from orchestrator.decision.plan import Task
 from orchestrator.tasks.context import TaskContext
 from orchestrator.tasks.create import create
 from orchestrator.tasks.downgrade import downgrade

@@ -195,7 +195,7 @@ CASES = {
     # a URL that cannot be parsed, an unknown dialect, a driver that is not installed, memory
     "no URL at all": Case("run --database-url nonsense", 2, ("nonsense", "sqlite:///")),
     "unknown dialect": Case("run --database-url sqlit:///app.db", 2, ("sqlit:///app.db",)),
-    "not SQLite": Case("run --database-url mysql://h/db", 2, ("only SQLite",)),
+    "not supported": Case("run --database-url mysql://h/db", 2, ("is for mysql", "Supported")),
     "missing driver": Case(
         "status --database-url sqlite+pysqlcipher:///app.db", 2, ("pip install pysqlcipher3",)
     ),

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from orchestrator.host.directory import open_shared
 from orchestrator.locks.base import Lock
 from orchestrator.locks.file import FileLock
-from orchestrator.state_directory import open_shared
 
 ROOT = Path(__file__).parents[2]
 

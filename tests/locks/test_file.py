@@ -16,9 +16,9 @@ import portalocker
 import pytest
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.host.directory import open_shared
 from orchestrator.locks import file as module
 from orchestrator.locks.file import FileLock, is_held
-from orchestrator.state_directory import open_shared
 from tests.locks.holder import ROOT, HolderProcess
 from tests.projects import Project
 
@@ -260,8 +260,8 @@ class TestIsHeld:
 
 LOOKERS = """
 import os
-from orchestrator.resources import Resources
-from orchestrator.inspection import inspect_lock
+from orchestrator.run.resources import Resources
+from orchestrator.run.inspection import inspect_lock
 from orchestrator.settings import Settings
 
 resources = Resources(Settings())

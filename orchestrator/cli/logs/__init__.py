@@ -1,0 +1,1 @@
+"""`orchestrator logs`: what the journal says of past starts, without reading JSON."""

@@ -1,0 +1,144 @@
+"""The seam between databases: all that a run asks of one, whatever its kind."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+from sqlalchemy.engine import URL, Connection, Dialect
+
+from orchestrator.databases.url import redact
+from orchestrator.errors import DatabaseUnavailable
+from orchestrator.locks.base import Lock
+from orchestrator.results import Holder
+
+_PAUSE_SECONDS: Final = 0.05
+
+T = TypeVar("T")
+
+
+class Database(ABC):
+    """One database, named by its URL. Making one opens nothing.
+
+    A new kind is a class of this in a file of its own, and a row in `DATABASES`. Raises
+    `ConfigurationError` for a URL that cannot be used.
+    """
+
+    alters_by_copy: ClassVar[bool] = False
+    """Whether most changes of a table need a copy of it, which Alembic calls batch mode."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """The same text for every URL of this database, whatever its driver and its user."""
+
+    @cached_property
+    def shown_url(self) -> str:
+        """The URL without its secrets."""
+        return redact(self.url)
+
+    @property
+    def synchronous_url(self) -> URL:
+        """The same database by a synchronous driver, for connections of our own."""
+        return self.url
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is the database; None where a server has it."""
+        return None
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is a database at all, so that connecting does not make one."""
+
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
+        """Make what has to be there before the database can be made.
+
+        Raises `ConfigurationError` where it cannot be made.
+        """
+
+    @abstractmethod
+    def connect(self) -> AbstractContextManager[Connection]:
+        """A connection of our own, in autocommit, for the probe and the proof.
+
+        Closed at the end of the block. Raises `DatabaseUnavailable`, in the block, too.
+        """
+
+    @abstractmethod
+    def version_rows(
+        self, connection: Connection, table: str, schema: str | None
+    ) -> tuple[str, ...] | None:
+        """The version rows, sorted, by one round trip; None where there is no such table."""
+
+    @abstractmethod
+    def tables(
+        self, connection: Connection, version_table: str, schema: str | None
+    ) -> tuple[str, ...]:
+        """The tables that count, sorted: of the default schema and of the version table's.
+
+        Not the version table itself, nor those that the database keeps for itself.
+        """
+
+    @abstractmethod
+    def same_as(self, connection: Connection) -> bool:
+        """Whether a connection of `env.py`'s is one to this database."""
+
+    def shares(self, schema: str | None) -> bool:
+        """Whether other connections see this schema, so that what is in it can be proved."""
+        del schema
+        return True
+
+    @abstractmethod
+    def explain(self, error: BaseException) -> DatabaseUnavailable | None:
+        """Why the database could not be used, in words; None for any other kind of error.
+
+        `busy` says whether another one's work was in the way, so that trying again helps.
+        """
+
+    @abstractmethod
+    def lock(self, holder: Holder) -> Lock | None:
+        """The database's own lock, not held, in the name of this holder; None if it has none."""
+
+    @classmethod
+    def made_by(
+        cls, dialect: Dialect, arguments: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> URL | None:
+        """The URL of the database that connecting so would make; None where none is made."""
+        del dialect, arguments, parameters
+        return None
+
+
+def patiently(
+    ask: Callable[[], T], *, timeout_seconds: float, interrupted: Callable[[], None]
+) -> T:
+    """What `ask` returns, asked again while the database is busy.
+
+    `interrupted` is called between tries, and may raise. Raises `DatabaseUnavailable` with
+    the seconds waited at the deadline, and at once where waiting would not help.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return ask()
+        except DatabaseUnavailable as error:
+            waited = time.monotonic() - began
+            if not error.busy:
+                raise
+            if waited >= timeout_seconds:
+                raise DatabaseUnavailable(
+                    f"The database {error.url} was busy for {waited:.1f} s: another process is "
+                    "writing to it all the time. Nothing was changed.",
+                    url=error.url,
+                    waited_seconds=waited,
+                    busy=True,
+                ) from error
+        interrupted()
+        time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,220 @@
+"""SQLite: a file, of which there is one writer at a time."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import sqlalchemy as sa
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, Connection, Dialect, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from orchestrator.databases.base import Database
+from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
+from orchestrator.errors import ConfigurationError, DatabaseUnavailable
+from orchestrator.results import Holder
+
+_TRY_SECONDS: Final = 0.1
+_TRUE: Final = ("true", "yes", "on", "y", "t", "1")  # as SQLAlchemy reads a query's `uri`
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_UNUSABLE: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY)
+
+
+class SQLite(Database):
+    """A SQLite file. Databases in memory are refused: no other connection would see them."""
+
+    alters_by_copy = True
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        if url.username or url.password or url.host or url.port:
+            raise ConfigurationError(
+                f"The database URL {redact(url)} names a host or a user, which SQLite does not "
+                "have. A relative file has three slashes, sqlite:///app.db, an absolute one four.",
+                setting="database_url",
+            )
+        try:
+            file = file_of(url)
+        except ValueError:  # of a `file:` URI
+            raise unreadable_url(url) from None
+        if file is None:
+            raise ConfigurationError(
+                f"The database URL {redact(url)} names a SQLite database in memory: no other "
+                "process, and not even another connection, would see what was migrated. "
+                f"Use a file, such as {EXAMPLE}.",
+                setting="database_url",
+            )
+        self._file = file
+
+    @cached_property
+    def identity(self) -> str:
+        """The real path: links to the file lead to the same database."""
+        return _identity(self._file)
+
+    @property
+    def file(self) -> Path:
+        """The absolute path, with links as they are written."""
+        return self._file
+
+    @property
+    def synchronous_url(self) -> URL:
+        """The same file by Python's own driver."""
+        return self.url.set(drivername="sqlite")
+
+    def exists(self) -> bool:
+        """Whether something has the file's name, a link that leads nowhere, too."""
+        return os.path.lexists(self._file)
+
+    def prepare(self) -> None:
+        """Make the directories above the file."""
+        try:
+            os.makedirs(os.path.dirname(os.path.realpath(self._file)), exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The directory of the database {self.shown_url} cannot be made: "
+                f"{error.strerror}. Nothing was changed.",
+                setting="database_url",
+            ) from error
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection to a file that exists; opening never makes it.
+
+        It is opened for reading and writing, since one that can only read fails on the journal
+        that a killed writer leaves (https://www.sqlite.org/uri.html). `busy` is set where a
+        writer was in the way for 0.1 s.
+        """
+        try:
+            with _engine(str(self._file)).connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise (self.explain(error) or self._unusable(error)) from error
+
+    def version_rows(
+        self, connection: Connection, table: str, schema: str | None
+    ) -> tuple[str, ...] | None:
+        """One small query.
+
+        It is written out, since SQLAlchemy takes longer to build one than SQLite to answer it.
+        """
+        names = connection.dialect.identifier_preparer
+        qualified = names.quote(table)
+        if schema is not None:
+            qualified = f"{names.quote_schema(schema)}.{qualified}"
+        query = f"SELECT version_num FROM {qualified}"  # noqa: S608 - quoted
+        try:
+            return tuple(sorted(row[0] for row in connection.exec_driver_sql(query)))
+        except DBAPIError:
+            # No such table, or not a database at all: the second question tells them apart.
+            connection.rollback()
+            if not sa.inspect(connection).has_table(table, schema=schema):
+                return None
+        # A leader may have committed between the questions; what else was wrong is so again.
+        return tuple(sorted(row[0] for row in connection.exec_driver_sql(query)))
+
+    def tables(
+        self, connection: Connection, version_table: str, schema: str | None
+    ) -> tuple[str, ...]:
+        """Without those that SQLite keeps for itself, which SQLAlchemy leaves out."""
+        inspector = sa.inspect(connection)
+        found = set(inspector.get_table_names())
+        if schema is not None:
+            found.update(inspector.get_table_names(schema=schema))
+        return tuple(sorted(found - {version_table}))
+
+    def same_as(self, connection: Connection) -> bool:
+        """Whether it has the same file open."""
+        file = file_of(connection.engine.url)
+        return file is not None and _identity(file) == self.identity
+
+    def shares(self, schema: str | None) -> bool:
+        """Any other schema is an attached file, and that is the connection's own."""
+        return schema in (None, "main")
+
+    def explain(self, error: BaseException) -> DatabaseUnavailable | None:
+        """By SQLite's result codes (https://www.sqlite.org/rescode.html)."""
+        code = _code(error)
+        if code in _BUSY:
+            return DatabaseUnavailable(
+                f"The database {self.shown_url} is busy: another process is writing.",
+                url=self.shown_url,
+                busy=True,
+            )
+        return self._unusable(error) if code in _UNUSABLE else None
+
+    def lock(self, holder: Holder) -> None:
+        """None: the lock beside the file is all there is."""
+        del holder
+
+    @classmethod
+    def made_by(
+        cls, dialect: Dialect, arguments: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> URL | None:
+        """The URL of a file that does not exist: to open it would make it."""
+        if not arguments:
+            return None
+        path, _, query = str(arguments[0]).partition("?")
+        url = URL.create(f"sqlite+{dialect.driver}", database=path)
+        if parameters.get("uri"):
+            url = url.update_query_string(query).update_query_dict({"uri": "true"})
+        file = file_of(url)
+        return None if file is None or os.path.lexists(file) else url
+
+    def _unusable(self, error: BaseException) -> DatabaseUnavailable:
+        if _code(error) == sqlite3.SQLITE_NOTADB:
+            reason = "the file is not a SQLite database"
+        elif os.path.isdir(self._file):
+            reason = "it is a directory"
+        elif os.path.isfile(self._file) and not os.access(self._file, os.R_OK | os.W_OK):
+            reason = "this user has no permission to read and write the file"
+        else:
+            reason = str(getattr(error, "orig", error))
+        return DatabaseUnavailable(
+            f"The database {self.shown_url} cannot be opened: {reason}. Nothing was changed.",
+            url=self.shown_url,
+        )
+
+
+def file_of(url: URL) -> Path | None:
+    """The absolute path of the file that a URL names; None where it is in memory.
+
+    Like SQLite's own driver: relative to the working directory. With `uri=true` the database
+    is a `file:` URI (https://www.sqlite.org/uri.html).
+    """
+    database = url.database or ""
+    if url.query.get("mode") == "memory" or database in ("", ":memory:"):
+        return None
+    if str(url.query.get("uri")).lower() in _TRUE and database.startswith("file:"):
+        parts = urlsplit(database)
+        database = unquote(parts.path)
+        if database in ("", ":memory:") or "mode=memory" in parts.query:
+            return None
+    return Path(os.path.abspath(database))
+
+
+def _identity(file: Path) -> str:
+    return f"sqlite:{os.path.realpath(file)}"
+
+
+def _code(error: BaseException) -> int:
+    original = getattr(error, "orig", error)
+    return (getattr(original, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+@lru_cache(maxsize=8)
+def _engine(file: str) -> Engine:
+    """Keeps no connection, only what SQLAlchemy found out about the driver."""
+    own = URL.create(
+        "sqlite",
+        database=f"file:{quote(file)}",
+        query={"mode": "rw", "uri": "true", "timeout": str(_TRY_SECONDS)},
+    )
+    return create_engine(own, poolclass=NullPool, isolation_level="AUTOCOMMIT")

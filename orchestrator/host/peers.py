@@ -1,0 +1,158 @@
+"""What those who wait make of the process that leads: whom to name, and which outcome counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from orchestrator.decision.plan import Command, Job
+from orchestrator.errors import PeerFailed
+from orchestrator.events import Event, LockWaiting
+from orchestrator.host.record import Record, RecordFile
+from orchestrator.results import Ended, Holder
+
+_LONGEST_SILENCE_SECONDS: Final = 30.0
+_TRIED: Final = ("TaskFailed", "VerificationFailed")
+"""Failures of the work itself. Any other (a refused state, say) is cheap to find for oneself."""
+
+_logger: Final = logging.getLogger("orchestrator")
+
+
+class Peers:
+    """One run's view of the record, from before its first try for the lock.
+
+    An outcome that stood in the record before is an earlier start's and never counts: between
+    a leader's acquire and its first write, everybody sees the record of the run before it.
+    `warn` is told once of a record that cannot be read.
+    """
+
+    def __init__(
+        self,
+        file: RecordFile,
+        *,
+        emit: Callable[[Event], object],
+        warn: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._file = file
+        self._emit = emit
+        self._warn = warn
+        self._warned = False
+        self._next_word_seconds = 0.0
+        self._told_run: str | None = None
+        before = self._read()
+        self._settled = {before.holder.run_id} if before and before.outcome else set()
+
+    def holder(self) -> Holder | None:
+        """Who runs now, as far as it has told."""
+        record = self._read()
+        return record.holder if record and record.outcome is None else None
+
+    def tell_waiting(self, lock: str, waited_seconds: float) -> None:
+        """Emit that and for whom this run waits.
+
+        At first, for each new holder, and then ever more seldom, at least every 30 s.
+        """
+        holder = self.holder()
+        run = holder.run_id if holder else None
+        if waited_seconds < self._next_word_seconds and run in (None, self._told_run):
+            return
+        self._told_run = run or self._told_run
+        self._next_word_seconds = waited_seconds + min(
+            max(1.0, waited_seconds), _LONGEST_SILENCE_SECONDS
+        )
+        self._emit(LockWaiting(lock=lock, holder=holder, waited_seconds=waited_seconds))
+
+    def news(self) -> Record | None:
+        """The record of a run that has ended since this one began to look; each only once."""
+        record = self._read()
+        if record is None or record.outcome is None or record.holder.run_id in self._settled:
+            return None
+        self._settled.add(record.holder.run_id)
+        return record
+
+    def _read(self) -> Record | None:
+        try:
+            return self._file.read()
+        except ValueError as error:
+            if not self._warned:
+                _logger.warning("%s; it is only information, and the run goes on", error)
+                self._warn(str(error))
+            self._warned = True
+            return None
+
+
+class Waiter:
+    """What a run does between its tries for a lock. `tries` counts those that failed.
+
+    `probe` tells whether the database is at its target; `fingerprint` that of our own scripts,
+    which are loaded for it only when somebody else's failure might be ours.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        job: Job,
+        *,
+        adopts_failures: bool,
+        probe: Callable[[], Awaitable[Ended | None]],
+        fingerprint: Callable[[], Awaitable[str]],
+    ) -> None:
+        self.tries = 0
+        self._peers = peers
+        self._job = job
+        self._adopts_failures = adopts_failures
+        self._probe = probe
+        self._fingerprint = fingerprint
+        self._ready: Ended | None = None
+
+    async def between_tries(self, lock: str, waited_seconds: float) -> bool:
+        """Look whether this run still has to wait, and tell that it does."""
+        self.tries += 1
+        if await self.look():
+            return True
+        self._peers.tell_waiting(lock, waited_seconds)
+        return False
+
+    async def look(self) -> bool:
+        """Whether another run's success is ours, too: the record is a hint, and is probed.
+
+        Raises `PeerFailed` where another run's failure is ours: the same work by the same
+        scripts, tried and failed while this one waited. A single command adopts nothing.
+        """
+        record = self._peers.news() if self._job.command is Command.RUN else None
+        if record is None:
+            return False
+        if record.outcome == "ready":
+            self._ready = await self._probe()
+            return self._ready is not None
+        if self._adopts_failures and await self._would_fail_too(record):
+            raise _peer_failure(record)
+        return False
+
+    def adopted(self) -> Ended:
+        """The end that was found by `look`."""
+        if self._ready is None:
+            raise RuntimeError("nothing was adopted")
+        return self._ready
+
+    async def _would_fail_too(self, record: Record) -> bool:
+        tried = record.error is not None and record.error.type in _TRIED
+        same_job = (record.holder.command, record.target) == (self._job.command, self._job.target)
+        return (
+            tried
+            and same_job
+            and record.fingerprint is not None
+            and record.fingerprint == await self._fingerprint()
+        )
+
+
+def _peer_failure(record: Record) -> PeerFailed:
+    if record.error is None:
+        raise RuntimeError("a run without an error has not failed")
+    return PeerFailed(
+        f"The process that led, {record.holder}, failed: {record.error.message}\n"
+        "This process waited for it, and did not try the same again.",
+        leader=record.holder,
+        error=record.error,
+    )

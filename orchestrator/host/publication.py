@@ -1,0 +1,75 @@
+"""The leader's record, kept fresh for those who wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import anyio
+
+from orchestrator.events import Event, RevisionStarted, TaskStarted
+from orchestrator.host.record import Record, RecordFile
+from orchestrator.results import ErrorReport, Holder
+
+_INTERVAL_SECONDS: Final = 0.1
+_LONGEST_MESSAGE: Final = 100_000
+
+
+class Publication:
+    """Writes the record of a run that leads.
+
+    At once when it begins and when it ends; in between at most ten times a second, as long as
+    `keep_fresh` runs. It is a sink of the run's events. A record that cannot be written is
+    told to `warn`, once, and stops nothing.
+    """
+
+    def __init__(
+        self,
+        file: RecordFile,
+        holder: Holder,
+        *,
+        target: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._file = file
+        self._warn: Callable[[str], None] | None = warn
+        self._ended = anyio.Event()
+        self._record = Record(holder=holder, target=target)
+        self._write()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of where the work is."""
+        if isinstance(event, TaskStarted):
+            self._record = self._record.at(task=event.task, revision=None)
+        elif isinstance(event, RevisionStarted):
+            self._record = self._record.at(task=event.task, revision=event.revision)
+
+    def scripts_loaded(self, fingerprint: str) -> None:
+        """Take note of which scripts the leader works with."""
+        self._record = replace(self._record, fingerprint=fingerprint)
+
+    async def keep_fresh(self) -> None:
+        """Write what has changed, until the end."""
+        while not self._ended.is_set():
+            with anyio.move_on_after(_INTERVAL_SECONDS):
+                await self._ended.wait()
+            if not self._ended.is_set():
+                self._write()
+
+    def end(self, outcome: str, error: ErrorReport | None = None) -> None:
+        """Publish how the run ended: `ready`, `failed` or `cancelled`."""
+        if error is not None and len(error.message) > _LONGEST_MESSAGE:
+            # A statement with its values can be longer than what is read of a record.
+            error = replace(error, message=error.message[:_LONGEST_MESSAGE] + " …")
+        self._record = replace(self._record, outcome=outcome, error=error)
+        self._write()
+        self._ended.set()
+
+    def _write(self) -> None:
+        try:
+            self._file.write(self._record)
+        except OSError as error:
+            if self._warn is not None:
+                self._warn(f"the record of this run could not be written: {error}")
+                self._warn = None

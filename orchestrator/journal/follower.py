@@ -1,0 +1,131 @@
+"""Follows journals as they grow: through rotation, truncation, and a file that is yet to come."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from orchestrator.journal.reader import Lines, Tally, decode
+from orchestrator.timeline.entries import Entry
+
+_BLOCK: Final = 256 * 1024
+_HEAD: Final = 64
+_ROTATED_FILES: Final = 8
+"""How many rotated files are still watched: a run finishes in the file in which it began."""
+
+
+class Follower:
+    """What is appended to these files from now on; ask with `poll`, close with `close`.
+
+    A file that is not there is waited for, and then read from its beginning.
+    """
+
+    def __init__(self, paths: Iterable[Path], tally: Tally) -> None:
+        self._followed = [_Followed(path, tally) for path in paths]
+
+    def poll(self) -> list[Entry]:
+        """The new entries of all files by time, without waiting for any.
+
+        Raises `OSError` where a file is there and cannot be read.
+        """
+        found = [entry for followed in self._followed for entry in followed.poll()]
+        return sorted(found, key=lambda entry: entry.at)
+
+    def close(self) -> None:
+        """Close all files; the follower cannot be used afterwards."""
+        for followed in self._followed:
+            followed.close()
+
+
+class _Followed:
+    """One path: the file that has its name now, and those that had it before."""
+
+    def __init__(self, path: Path, tally: Tally) -> None:
+        self._path = path
+        self._tally = tally
+        self._files: list[_GrowingFile] = []
+        self._open(from_end=True)
+
+    def poll(self) -> list[Entry]:
+        if not self._has_current():
+            self._open(from_end=False)
+        found = [entry for file in self._files for entry in file.poll()]
+        for file in [file for file in self._files if file.is_deleted()]:
+            self._files.remove(file)
+            file.close()
+        return found
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _has_current(self) -> bool:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return True  # between rename and create, or deleted: there is nothing to open
+        return bool(self._files) and self._files[-1].identity == (status.st_dev, status.st_ino)
+
+    def _open(self, *, from_end: bool) -> None:
+        try:
+            # Unbuffered: a buffer would go on to show what a truncation has taken away.
+            file = self._path.open("rb", buffering=0)
+        except FileNotFoundError:
+            return
+        self._files.append(_GrowingFile(file, self._tally, from_end=from_end))
+        if len(self._files) > _ROTATED_FILES:
+            self._files.pop(0).close()
+
+
+class _GrowingFile:
+    """One open file, and how far it has been read."""
+
+    def __init__(self, file: io.FileIO, tally: Tally, *, from_end: bool) -> None:
+        self._file = file
+        self._tally = tally
+        self._lines = Lines(tally)
+        self._head = b""
+        self._position = file.seek(0, os.SEEK_END) if from_end else 0
+        status = os.fstat(file.fileno())
+        self.identity = (status.st_dev, status.st_ino)
+        self._remember_head()
+
+    def poll(self) -> list[Entry]:
+        if self._was_truncated():
+            self._position = 0
+            self._lines = Lines(self._tally)
+            self._head = b""
+        found = []
+        self._file.seek(self._position)
+        while block := self._file.read(_BLOCK):
+            self._position += len(block)
+            for line in self._lines.feed(block):
+                entry = decode(line)
+                if entry is not None:
+                    found.append(entry)
+                elif line.strip():
+                    self._tally.unreadable_lines += 1
+        self._remember_head()
+        return found
+
+    def is_deleted(self) -> bool:
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _was_truncated(self) -> bool:
+        """Also where it has grown beyond the old end since: its beginning is another one then."""
+        size = os.fstat(self._file.fileno()).st_size
+        return size < self._position or self._read_head(len(self._head)) != self._head
+
+    def _remember_head(self) -> None:
+        if len(self._head) < _HEAD:
+            self._head = self._read_head(_HEAD)
+
+    def _read_head(self, size: int) -> bytes:
+        self._file.seek(0)
+        return self._file.read(size)

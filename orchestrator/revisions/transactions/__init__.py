@@ -1,0 +1,12 @@
+"""The transaction of a pass, for each kind of database, by the name of SQLAlchemy's dialect."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrator.revisions.transactions.base import Transaction
+from orchestrator.revisions.transactions.sqlite import SQLiteTransaction
+
+TRANSACTIONS: Final[dict[str, type[Transaction]]] = {
+    "sqlite": SQLiteTransaction,
+}

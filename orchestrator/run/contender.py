@@ -1,0 +1,208 @@
+"""One run's way to the target among all that try: probe, hold the locks, probe again, lead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
+
+from orchestrator.decision.plan import Command, Job
+from orchestrator.errors import DatabaseUnavailable, LockTimeout, OrchestratorError
+from orchestrator.events import LockAcquired, LockReleased, StateObserved
+from orchestrator.host.peers import Peers, Waiter
+from orchestrator.results import AppliedRevision, Ended, Holder
+from orchestrator.run.broadcast import Broadcast
+from orchestrator.run.resources import Resources
+from orchestrator.run.threads import in_thread, interrupt, is_cancelled
+from orchestrator.run.warm_start import probe_known
+
+if TYPE_CHECKING:
+    from orchestrator.locks.base import Lock
+    from orchestrator.run.leader import Leader
+
+
+class Contender:
+    """Brings one job to its end: by doing it, or by waiting until somebody else has.
+
+    `ready_to_wait` is called before the locks are tried, and may raise; `warn` is told what
+    goes into the report. `waited_seconds` is how long was waited for all locks together.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        job: Job,
+        broadcast: Broadcast,
+        *,
+        peers: Peers,
+        limiter: CapacityLimiter,
+        warn: Callable[[str], None],
+        ready_to_wait: Callable[[], None],
+    ) -> None:
+        self.waited_seconds = 0.0
+        self._resources = resources
+        self._settings = resources.settings
+        self._job = job
+        self._broadcast = broadcast
+        self._emit = broadcast.emit
+        self._peers = peers
+        self._limiter = limiter
+        self._warn = warn
+        self._ready_to_wait = ready_to_wait
+        self._leader: Leader | None = None
+
+    async def reach_target(self, background: TaskGroup) -> Ended:
+        """Go the way to its end. Raises an `OrchestratorError`."""
+        ready = await self._probe(under_lock=False)
+        if ready is not None:
+            return ready
+        self._ready_to_wait()
+        holder = self._resources.holder(self._broadcast.run_id, self._job.command)
+        waiter = Waiter(
+            self._peers,
+            self._job,
+            adopts_failures=self._settings.on_peer_failure == "fail",
+            probe=partial(self._probe, under_lock=False),
+            fingerprint=self._fingerprint,
+        )
+        try:
+            async with AsyncExitStack() as held:
+                for lock in self._locks(holder):
+                    if not await held.enter_async_context(self._holding(lock, waiter)):
+                        return waiter.adopted()
+                # A leader may have ended since the last look, or since this run began.
+                if await waiter.look():
+                    return waiter.adopted()
+                return await self._lead(holder, background)
+        except LockTimeout as timeout:
+            raise _named(timeout, self._peers.holder()) from None
+
+    def unfinished(self, applied: tuple[AppliedRevision, ...]) -> Ended:
+        """What is known of a run that did not come to its end."""
+        if self._leader is None:
+            return Ended(versions=())
+        outcome = self._leader.outcome
+        return Ended(
+            versions=self._leader.found,
+            state_before=outcome.before.state if outcome.before else None,
+            applied=applied,
+            tasks=tuple(outcome.tasks) if applied else (),
+            led=bool(outcome.plan),
+        )
+
+    def _locks(self, holder: Holder) -> list[Lock]:
+        """The locks in the order in which they are taken: one contender a host, then one of all."""
+        of_database = self._resources.database.lock(holder)
+        return [self._resources.lock(), *([of_database] if of_database is not None else [])]
+
+    @asynccontextmanager
+    async def _holding(self, lock: Lock, waiter: Waiter) -> AsyncIterator[bool]:
+        """Hold a lock in the block; False where it is not needed any more, and is not held."""
+        from orchestrator.locks.waiting import hold  # a warm start does not come this far
+
+        before = self.waited_seconds
+        held_since: float | None = None
+
+        async def between_tries(waited_seconds: float) -> bool:
+            self.waited_seconds = before + waited_seconds
+            return await waiter.between_tries(lock.name, self.waited_seconds)
+
+        try:
+            async with hold(
+                lock,
+                timeout_seconds=max(0.0, self._settings.lock_timeout_seconds - before),
+                between_tries=between_tries,
+                limiter=self._limiter,
+            ) as waited:
+                if waited is not None:
+                    held_since = time.monotonic()
+                    waited_here = self.waited_seconds - before
+                    self._emit(LockAcquired(lock=lock.name, waited_seconds=waited_here))
+                yield waited is not None
+        finally:
+            if held_since is not None:
+                held = time.monotonic() - held_since
+                self._emit(LockReleased(lock=lock.name, held_seconds=held))
+
+    async def _lead(self, holder: Holder, background: TaskGroup) -> Ended:
+        # A warm start does not come this far.
+        from orchestrator.host.publication import Publication
+        from orchestrator.run.leader import Leader
+
+        publication = Publication(
+            self._resources.record(),
+            replace(holder, since=datetime.now(UTC)),
+            target=self._job.target,
+            warn=self._warn,
+        )
+        self._broadcast.add(publication)
+        background.start_soon(publication.keep_fresh)
+        leader = self._leader = Leader(
+            self._resources,
+            self._job,
+            emit=self._emit,
+            cancelled=is_cancelled,
+            scripts_loaded=publication.scripts_loaded,
+        )
+        outcome, error = "cancelled", None
+        try:
+            ended = await self._probe(under_lock=True)
+            if ended is None:
+                ended = await in_thread(leader.lead, self._limiter)
+            outcome = "cancelled" if ended.cancelled else "ready"
+            return ended
+        except OrchestratorError as failure:
+            outcome, error = "failed", failure.report()
+            raise
+        finally:
+            publication.end(outcome, error)
+
+    async def _probe(self, *, under_lock: bool) -> Ended | None:
+        """The end of the run, if the remembered target is reached.
+
+        A single command looks more closely, always.
+        """
+        if self._job.command is not Command.RUN:
+            return None
+        ask = partial(probe_known, self._resources, interrupt, patient=under_lock)
+        try:
+            ready = await in_thread(ask, self._limiter)
+        except DatabaseUnavailable as error:
+            # A leader with much to write can keep all others out until its commit. It is
+            # waited for at the lock, as long as that takes.
+            if under_lock or not error.busy:
+                raise
+            return None
+        if ready is not None and ready.state_before is not None:
+            self._emit(
+                StateObserved(
+                    state=ready.state_before,
+                    versions=ready.versions,
+                    target_revisions=ready.versions,
+                    under_lock=under_lock,
+                )
+            )
+        return ready
+
+    async def _fingerprint(self) -> str:
+        return await in_thread(lambda: self._resources.scripts().fingerprint, self._limiter)
+
+
+def _named(timeout: LockTimeout, holder: Holder | None) -> LockTimeout:
+    """The timeout with the name of the holder, which the lock itself does not know."""
+    by = f"by {holder}" if holder else "by a process that has not told who it is"
+    return LockTimeout(
+        f"The {timeout.lock} lock was held {by} for all of the {timeout.waited_seconds:.1f} s "
+        "that this process waited. Nothing was changed. A longer `lock_timeout_seconds` waits "
+        "longer; the lock is free as soon as its holder ends, however it ends.",
+        lock=timeout.lock,
+        holder=holder,
+        waited_seconds=timeout.waited_seconds,
+    )

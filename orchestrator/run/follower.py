@@ -1,0 +1,114 @@
+"""The mode `follow`: wait for a database that somebody else migrates, and take no lock."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
+
+from orchestrator.decision.state import DatabaseState
+from orchestrator.errors import DatabaseUnavailable, LockTimeout
+from orchestrator.host.peers import Peers
+from orchestrator.results import AppliedRevision, Ended
+from orchestrator.run.inspection import View
+from orchestrator.run.resources import Resources
+from orchestrator.run.threads import in_thread, interrupt
+from orchestrator.run.warm_start import probe_known
+
+if TYPE_CHECKING:
+    from orchestrator.revisions.scripts import Scripts
+
+_SHORTEST_SECONDS: Final = 0.25
+_LONGEST_SECONDS: Final = 2.0
+
+
+class Follower:
+    """Asks again and again whether the database is at its target.
+
+    Every 0.25 s, then ever more seldom up to 2 s, jittered.
+    """
+
+    def __init__(self, resources: Resources, peers: Peers, limiter: CapacityLimiter) -> None:
+        self.waited_seconds = 0.0
+        self._database = resources.database
+        self._timeout_seconds = resources.settings.lock_timeout_seconds
+        self._watch = Watch(resources)
+        self._peers = peers
+        self._limiter = limiter
+
+    async def reach_target(self, _: TaskGroup) -> Ended:
+        """Wait until the database is at its target. Raises `LockTimeout` at the deadline."""
+        began = time.monotonic()
+        pause = _SHORTEST_SECONDS
+        while True:
+            ended = await self._ready()
+            if ended is not None:
+                return ended
+            self.waited_seconds = time.monotonic() - began
+            left = self._timeout_seconds - self.waited_seconds
+            if left <= 0:
+                raise self._timeout()
+            self._peers.tell_waiting("database", self.waited_seconds)
+            await anyio.sleep(min(left, pause * random.uniform(0.75, 1.25)))
+            pause = min(_LONGEST_SECONDS, pause * 1.5)
+
+    def unfinished(self, _: tuple[AppliedRevision, ...]) -> Ended:
+        """What is known of a run that did not come to its end: nothing."""
+        return Ended(versions=())
+
+    async def _ready(self) -> Ended | None:
+        try:
+            return await in_thread(partial(self._watch.ready, interrupt), self._limiter)
+        except DatabaseUnavailable as error:
+            if not error.busy:
+                raise
+            return None  # the one that is followed is at work
+
+    def _timeout(self) -> LockTimeout:
+        holder = self._peers.holder()
+        return LockTimeout(
+            f"The database {self._database.shown_url} was not at its target after "
+            f"{self.waited_seconds:.1f} s. This process only follows: another one has to migrate. "
+            + (f"Seen at work: {holder}." if holder else "None was seen at work."),
+            lock=None,
+            holder=holder,
+            waited_seconds=self.waited_seconds,
+        )
+
+
+class Watch:
+    """Whether the target is reached, however often it is asked; loads the scripts only once."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._scripts: Scripts | None = None
+        self._view: View | None = None
+
+    def ready(self, interrupted: Callable[[], None]) -> Ended | None:
+        """The end of the watch, if the database is at its target; else None."""
+        database = self._resources.database
+        ended = probe_known(self._resources, interrupted)
+        if ended is not None or not database.exists():
+            return ended
+        if self._scripts is None or self._view is None:
+            self._scripts = self._resources.scripts()
+            self._view = View(self._resources, self._scripts)
+        known = self._view.known
+        if known is None:
+            observation = self._view.look()
+            current = observation.state is DatabaseState.CURRENT
+            return Ended(versions=observation.versions) if current else None
+        with database.connect() as connection:
+            table, schema = known.version_table, known.version_table_schema
+            rows = database.version_rows(connection, table, schema)
+        target = self._resources.settings.target
+        if not rows or self._scripts.unknown(rows):
+            return None
+        reached = not self._scripts.missing(self._scripts.resolve(target, rows), rows)
+        return Ended(versions=rows) if reached else None

@@ -1,0 +1,146 @@
+"""Looking without touching: what `inspect` and `plan` do, and the mode `follow` begins with."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.decision.plan import Command, Policy, Task, decide
+from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
+from orchestrator.locks.file import is_held
+from orchestrator.results import Inspection, LockReport, Preview
+from orchestrator.run.resources import Resources
+from orchestrator.run.warm_start import probe_known
+from orchestrator.run.work import observe
+from orchestrator.tasks import TASKS
+from orchestrator.tasks.context import TaskContext
+
+if TYPE_CHECKING:
+    from orchestrator.revisions.environment import Environment
+    from orchestrator.revisions.scripts import Scripts, Step
+
+
+class View:
+    """A database seen through its `env.py`, in a rehearsal that rolls back whatever it did."""
+
+    def __init__(self, resources: Resources, scripts: Scripts) -> None:
+        self.known: KnownTarget | None = None
+        self._resources = resources
+        self._scripts = scripts
+
+    def look(self, *, adopts: bool = False) -> Observation:
+        """Observe the database. An absent one is not connected to: that would make the file.
+
+        With `adopts`, tables without a version row are compared with the metadata.
+        """
+        if not self._resources.database.exists():
+            return self._observe(exists=False, versions=(), tables=())
+        from orchestrator.revisions.context import PassOptions  # imports Alembic
+        from orchestrator.revisions.env_py import run_env_py
+
+        seen: list[Observation] = []
+
+        def work(environment: Environment) -> Iterator[Step]:
+            table, schema = environment.version_table, environment.version_table_schema
+            self.known = KnownTarget(versions=(), version_table=table, version_table_schema=schema)
+            observation = self._observe(
+                exists=True,
+                versions=tuple(sorted(environment.versions())),
+                tables=self._resources.database.tables(environment.connection, table, schema),
+            )
+            if adopts and observation.state is DatabaseState.UNVERSIONED:
+                observation = replace(observation, differences=environment.differences())
+            seen.append(observation)
+            yield from ()
+
+        settings = self._resources.settings
+        options = PassOptions(
+            database=self._resources.database,
+            target=settings.target,
+            busy_seconds=settings.connect_timeout_seconds,
+            x_arguments=settings.x_args,
+            tag=settings.tag,
+        )
+        probe_known(self._resources, lambda: None)  # tells what is no database at all
+        run_env_py(self._scripts, work, options, rehearse=True)
+        return seen[0]
+
+    def _observe(
+        self, *, exists: bool, versions: tuple[str, ...], tables: tuple[str, ...]
+    ) -> Observation:
+        target = self._resources.settings.target
+        return observe(self._scripts, target, exists=exists, versions=versions, tables=tables)
+
+
+def inspect(resources: Resources) -> Inspection:
+    """What the database is like and what is pending. Raises an `OrchestratorError`."""
+    scripts = resources.scripts()
+    observation = View(resources, scripts).look()
+    target = resources.settings.target
+    pending = () if observation.unknown else scripts.pending(target, observation.versions)
+    return Inspection(
+        database=resources.database.shown_url,
+        state=observation.state,
+        versions=observation.versions,
+        heads=scripts.heads,
+        pending=pending,
+        lock=inspect_lock(resources),
+    )
+
+
+def inspect_lock(resources: Resources) -> LockReport:
+    """Whether the lock is held, and by whom as far as the holder has told."""
+    held = is_held(resources.directory.lock)
+    try:
+        record = resources.record().read()
+    except ValueError:
+        record = None
+    running = record.holder if record and record.outcome is None else None
+    if not held and running is not None and running.host != socket.gethostname():
+        # The kernel lists only the locks of this host, and of this container.
+        return LockReport(held=None, holder=running)
+    return LockReport(held=held, holder=running if held else None)
+
+
+def preview(resources: Resources, policy: Policy, *, sql: bool) -> Preview:
+    """What a run would do now. Raises `StateRefused` where it would refuse."""
+    scripts = resources.scripts()
+    target = resources.settings.target
+    observation = View(resources, scripts).look(adopts=policy.unversioned == "adopt")
+    plan = decide(observation, policy, Command.RUN)
+    upgrades = Task.UPGRADE in plan.tasks
+    return Preview(
+        state=observation.state,
+        tasks=plan.tasks,
+        revisions=scripts.pending(target, observation.versions) if upgrades else (),
+        sql=_sql(resources, scripts, plan.tasks, observation.versions) if sql else None,
+    )
+
+
+def _sql(
+    resources: Resources, scripts: Scripts, tasks: tuple[Task, ...], versions: tuple[str, ...]
+) -> str:
+    from orchestrator.revisions.context import PassOptions  # imports Alembic
+    from orchestrator.revisions.offline import write_sql
+
+    target = resources.settings.target
+
+    def work(environment: Environment) -> Iterator[Step]:
+        for task in tasks:
+            yield from TASKS[task](
+                TaskContext(
+                    environment=environment,
+                    target=target if task is Task.UPGRADE else "heads",
+                    versions=versions,
+                )
+            )
+
+    options = PassOptions(
+        database=resources.database,
+        target=target,
+        x_arguments=resources.settings.x_args,
+        tag=resources.settings.tag,
+    )
+    return write_sql(scripts, work, options, versions) if tasks else ""

@@ -1,0 +1,169 @@
+"""What a run works with, made from the settings: nothing is opened before it is needed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.databases import database_of
+from orchestrator.databases.base import Database
+from orchestrator.databases.url import hide, unknown_url
+from orchestrator.errors import ConfigurationError
+from orchestrator.host.directory import StateDirectory, open_shared
+from orchestrator.host.heads import HeadsFile
+from orchestrator.host.record import RecordFile
+from orchestrator.journal.writer import Journal, Origin
+from orchestrator.results import Holder
+from orchestrator.revisions import config as alembic_config
+from orchestrator.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from orchestrator.locks.file import FileLock
+    from orchestrator.revisions.scripts import Scripts
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Everything outside that one database's runs touch."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The database; where none is named, the one that `env.py` connects to of itself.
+
+        Raises `ConfigurationError` where there is none, or it cannot be used.
+        """
+        return database_of(self._written_url or self._own_url())
+
+    @property
+    def url(self) -> URL:
+        """The database's URL, as it was written. Raises `ConfigurationError` as `database` does."""
+        return self.database.url
+
+    @property
+    def names_database(self) -> bool:
+        """Whether the URL is known without running `env.py`."""
+        return bool(self._written_url)
+
+    def _own_url(self) -> str:
+        from orchestrator.revisions import scripts  # imports Alembic
+        from orchestrator.revisions.connections import own_url
+        from orchestrator.revisions.context import Arguments
+
+        try:
+            loaded = scripts.load(self.settings.script_location, self.config_files)
+        except ConfigurationError as error:
+            raise unknown_url(f" Nor can env.py be asked for one: {error}") from error
+        arguments = Arguments(
+            target=self.settings.target, x_arguments=self.settings.x_args, tag=self.settings.tag
+        )
+        return own_url(loaded, arguments).render_as_string(hide_password=False)
+
+    @cached_property
+    def _written_url(self) -> str | None:
+        return (
+            self.settings.database_url
+            or os.environ.get("DATABASE_URL")
+            or alembic_config.url(self.config_files)
+        )
+
+    def hide(self, text: str) -> str:
+        """The text without the secrets of the database's URL, however they are escaped."""
+        try:
+            # What env.py told is asked for only if it is known: this runs when all has failed.
+            known = self.__dict__.get("database")
+            return hide(text, self._written_url or (known.url if known else ""))
+        except ConfigurationError:
+            return text  # no URL can be read
+
+    @cached_property
+    def config_files(self) -> tuple[Path, ...]:
+        """The files of the Alembic config, whether they exist or not."""
+        return alembic_config.config_files(self.settings.alembic_config)
+
+    @cached_property
+    def directory(self) -> StateDirectory:
+        """The state directory, which may not exist yet."""
+        if self.settings.state_dir is not None:
+            return StateDirectory(self.settings.state_dir.absolute())
+        if self.database.file is None:
+            raise ConfigurationError(
+                f"There is no file beside which the state of {self.database.shown_url} could be "
+                "kept. Name a directory on this host with the setting `state_dir`.",
+                setting="state_dir",
+            )
+        return StateDirectory.beside(self.database.file)
+
+    @property
+    def journal_path(self) -> Path | None:
+        """Where the journal is; None where it is off."""
+        if self.settings.journal == "off":
+            return None
+        return self.settings.journal or self.directory.journal
+
+    def prepare(self) -> None:
+        """Make the directories. Raises `ConfigurationError` where they cannot be used."""
+        self.database.prepare()
+        self.directory.prepare()
+
+    def holder(self, run_id: str, command: str) -> Holder:
+        """This process, as it tells of itself to those who wait."""
+        return Holder(
+            run_id=run_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            command=command,
+            since=datetime.now(UTC),
+            release=self.settings.release,
+        )
+
+    def lock(self) -> FileLock:
+        """A lock that is not held."""
+        from orchestrator.locks.file import FileLock  # a warm start takes none
+
+        return FileLock(self.directory.lock, open_shared)
+
+    def record(self) -> RecordFile:
+        """`run.json`."""
+        return RecordFile(self.directory.record, open_shared)
+
+    def journal(self) -> Journal | None:
+        """The journal, opened; None where it is off. Raises `ConfigurationError`."""
+        path = self.journal_path
+        if path is None:
+            return None
+        origin = Origin(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            database=self.database.shown_url,
+            release=self.settings.release,
+        )
+        return Journal(path, origin, opener=open_shared)
+
+    def heads(self) -> HeadsFile:
+        """`heads.json`."""
+        settings = self.settings
+        key = (
+            self.database.identity,
+            settings.script_location or "",
+            settings.target,
+            settings.tag or "",
+            *settings.x_args,
+        )
+        return HeadsFile(self.directory.heads, open_shared, key=key, config_files=self.config_files)
+
+    def scripts(self) -> Scripts:
+        """Load the scripts; imports Alembic. Raises `ConfigurationError`."""
+        from orchestrator.revisions import scripts  # a warm start needs no Alembic
+
+        return scripts.load(
+            self.settings.script_location, self.config_files, self.heads().fingerprint
+        )

@@ -1,0 +1,175 @@
+"""One run, from the first event to the terminal one, and its report."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from orchestrator.decision.plan import Command, Job
+from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.events import DatabaseReady, RunCancelled, RunFailed, RunStarted
+from orchestrator.host.peers import Peers
+from orchestrator.journal.writer import Journal
+from orchestrator.results import AppliedRevision, Ended, ErrorReport, RunReport
+from orchestrator.run.broadcast import Broadcast
+from orchestrator.run.contender import Contender
+from orchestrator.run.resources import Resources
+from orchestrator.run.threads import in_thread
+
+if TYPE_CHECKING:
+    from orchestrator.run.follower import Follower
+
+
+class Runner:
+    """Runs one job, once. `report` is there when it has ended, however it ended."""
+
+    def __init__(self, resources: Resources, job: Job, broadcast: Broadcast) -> None:
+        self.report: RunReport | None = None
+        self._resources = resources
+        self._settings = resources.settings
+        self._job = job
+        self._broadcast = broadcast
+        self._emit = broadcast.emit
+        self._began = time.monotonic()
+        self._warnings: list[str] = []
+        self._journal: Journal | None = None
+        self._way: Contender | Follower | None = None
+        self._limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
+
+    async def run(self, background: TaskGroup) -> None:
+        """Run to the terminal event. Raises the `OrchestratorError` of a run that failed.
+
+        Cancellation ends the run between two revisions; what has run until then is kept.
+        """
+        unprepared = await self._locate() or self._prepare()
+        self._emit(
+            RunStarted(
+                command=self._job.command,
+                mode=self._settings.mode,
+                target=self._job.target,
+                lock_timeout_seconds=self._settings.lock_timeout_seconds,
+            )
+        )
+        try:
+            if unprepared is not None:
+                raise unprepared
+            self._way = self._choose_way()
+            ended = await self._way.reach_target(background)
+        except OrchestratorError as error:
+            error.args = (self._resources.hide(str(error)),)  # scripts may have told anything
+            self._end("failed", self._unfinished(error.applied), error.report())
+            raise
+        except Exception as error:
+            # A fault of ours; whoever waits for the terminal event must get it all the same.
+            message = self._resources.hide(str(error))
+            report = ErrorReport(type=type(error).__name__, message=message, exit_code=1)
+            self._end("failed", self._unfinished(), report)
+            raise
+        except BaseException:
+            self._end("cancelled", self._unfinished())
+            raise
+        else:
+            self._end("cancelled" if ended.cancelled else "ready", ended)
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+
+    async def _locate(self) -> OrchestratorError | None:
+        """Ask `env.py` for the URL where none is named; in a thread, where it may run a loop."""
+        try:
+            if not self._resources.names_database:
+                with anyio.CancelScope(shield=True):
+                    await in_thread(lambda: self._resources.database, self._limiter)
+        except OrchestratorError as error:
+            return error
+        return None
+
+    def _prepare(self) -> ConfigurationError | None:
+        """Make the state directory and open the journal, before the first event is emitted."""
+        follows = self._follows
+        try:
+            if not follows:
+                self._resources.prepare()
+            self._journal = self._resources.journal()
+        except ConfigurationError as error:
+            # Who only follows writes nothing but the journal, and can do without it.
+            return None if follows and self._settings.journal is None else error
+        if self._journal is not None:
+            self._broadcast.add(self._journal)
+        return None
+
+    def _require_journal(self) -> None:
+        """Raise `ConfigurationError` where the journal took not even the beginning of the run."""
+        if self._journal is not None and self._journal.loss is not None:
+            raise ConfigurationError(
+                f"Before anything was changed, {self._journal.loss}. Make room, name another "
+                'file with the setting `journal`, or turn it off with "off".',
+                setting="journal",
+            )
+
+    @property
+    def _follows(self) -> bool:
+        return self._settings.mode == "follow" and self._job.command is Command.RUN
+
+    def _choose_way(self) -> Contender | Follower:
+        peers = Peers(self._resources.record(), emit=self._emit, warn=self._warnings.append)
+        if self._follows:
+            from orchestrator.run.follower import Follower  # a run that migrates needs none
+
+            return Follower(self._resources, peers, self._limiter)
+        return Contender(
+            self._resources,
+            self._job,
+            self._broadcast,
+            peers=peers,
+            limiter=self._limiter,
+            warn=self._warnings.append,
+            ready_to_wait=self._require_journal,
+        )
+
+    def _unfinished(self, applied: tuple[AppliedRevision, ...] = ()) -> Ended:
+        """What is known of a run that did not reach its target."""
+        return self._way.unfinished(applied) if self._way is not None else Ended(versions=())
+
+    def _end(self, outcome: str, ended: Ended, error: ErrorReport | None = None) -> None:
+        """Emit the terminal event, and make the report."""
+        duration = time.monotonic() - self._began
+        if error is not None:
+            self._emit(
+                RunFailed(
+                    error=error.type,
+                    message=error.message,
+                    exit_code=error.exit_code,
+                    applied=ended.applied,
+                )
+            )
+        elif outcome == "cancelled":
+            self._emit(RunCancelled(applied=ended.applied))
+        else:
+            self._emit(
+                DatabaseReady(
+                    versions=ended.versions,
+                    applied=ended.applied,
+                    led=ended.led,
+                    duration_seconds=duration,
+                )
+            )
+        if self._journal is not None and self._journal.loss is not None:
+            self._warnings.append(self._journal.loss)
+        self.report = RunReport(
+            run_id=self._broadcast.run_id,
+            outcome=outcome,
+            command=self._job.command,
+            led=ended.led,
+            state_before=ended.state_before,
+            versions=ended.versions,
+            applied=ended.applied,
+            tasks=ended.tasks,
+            waited_seconds=self._way.waited_seconds if self._way is not None else 0.0,
+            duration_seconds=duration,
+            error=error,
+            warnings=tuple(self._warnings),
+        )

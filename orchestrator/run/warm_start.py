@@ -1,0 +1,45 @@
+"""The warm start: a database that is known to be at its target needs no lock and no Alembic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from orchestrator.databases.base import patiently
+from orchestrator.decision.state import DatabaseState
+from orchestrator.results import Ended
+from orchestrator.run.resources import Resources
+
+_VERSION_TABLE: Final = "alembic_version"
+
+
+def probe_known(
+    resources: Resources, interrupted: Callable[[], None], *, patient: bool = True
+) -> Ended | None:
+    """The end of a run that finds the remembered target reached; else None.
+
+    None also where it cannot be told without loading the scripts.
+
+    Raises `DatabaseUnavailable` for something that cannot be a database at all, and for one
+    that is busy: for as long as connections are waited for, or, if not `patient`, for 0.1 s.
+    """
+    database = resources.database
+    if not database.exists():
+        return None
+    known = resources.heads().load()
+
+    def ask() -> tuple[str, ...] | None:
+        with database.connect() as connection:
+            if known is None:
+                return database.version_rows(connection, _VERSION_TABLE, None)
+            table, schema = known.version_table, known.version_table_schema
+            return database.version_rows(connection, table, schema)
+
+    rows = patiently(
+        ask,
+        timeout_seconds=resources.settings.connect_timeout_seconds if patient else 0,
+        interrupted=interrupted,
+    )
+    if known is None or rows != known.versions:
+        return None
+    return Ended(versions=known.versions, state_before=DatabaseState.CURRENT)

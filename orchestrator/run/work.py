@@ -1,0 +1,210 @@
+"""What is done inside the pass of `env.py`: observe, decide, run the tasks in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.databases.base import Database
+from orchestrator.decision.plan import Command, Job, Plan, Task, decide
+from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
+from orchestrator.errors import OrchestratorError
+from orchestrator.events import (
+    Event,
+    PlanMade,
+    RevisionApplied,
+    RevisionStarted,
+    StateObserved,
+    TaskStarted,
+    TaskSucceeded,
+)
+from orchestrator.results import AppliedRevision, TaskResult
+from orchestrator.tasks import TASKS
+from orchestrator.tasks.context import TaskContext
+
+if TYPE_CHECKING:
+    from orchestrator.revisions.environment import Environment
+    from orchestrator.revisions.scripts import Scripts, Step
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What came of a pass, filled as it goes; what is durable is known only afterwards.
+
+    `expected` are the version rows that the end of the pass saw inside its transaction.
+    """
+
+    before: Observation | None = None
+    plan: Plan | None = None
+    task: Task | None = None
+    expected: tuple[str, ...] | None = None
+    known: KnownTarget | None = None
+    cancelled: bool = False
+    ran: list[AppliedRevision] = field(default_factory=list)
+    tasks: list[TaskResult] = field(default_factory=list)
+
+
+class Work:
+    """One job, done in one pass. `cancelled` is asked between steps.
+
+    A cancellation ends the generator instead of raising: what has run is then committed.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        database: Database,
+        existed: bool,
+        emit: Callable[[Event], object],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.outcome = Outcome()
+        self._job = job
+        self._database = database
+        self._existed = existed
+        self._emit = emit
+        self._cancelled = cancelled
+
+    def __call__(self, environment: Environment) -> Iterator[Step]:
+        """The steps of the job, for `run_env_py`."""
+        outcome = self.outcome
+        observation = self._observe(environment)
+        self._tell(observation)
+        outcome.plan = decide(observation, self._job.policy, self._job.command)
+        if outcome.plan:
+            self._announce(environment, outcome.plan, observation.versions)
+        for task in outcome.plan.tasks:
+            yield from self._run(task, environment)
+            if outcome.cancelled:
+                break
+        outcome.expected = tuple(sorted(environment.versions()))
+
+    def refuse_absent(self, scripts: Scripts) -> None:
+        """Raise what would be refused of a database that does not exist.
+
+        To be called before `env.py` connects to it, since that makes the file.
+        """
+        observation = observe(scripts, self._target, exists=False, versions=(), tables=())
+        try:
+            decide(observation, self._job.policy, self._job.command)
+        except OrchestratorError:
+            self._tell(observation)
+            raise
+
+    @property
+    def _target(self) -> str:
+        # What is behind a database is no matter of its state: that is told by the heads.
+        return "heads" if self._job.command is Command.DOWNGRADE else self._job.target
+
+    def _tell(self, observation: Observation) -> None:
+        self.outcome.before = observation
+        self._emit(
+            StateObserved(
+                state=observation.state,
+                versions=observation.versions,
+                target_revisions=observation.target,
+                under_lock=True,
+            )
+        )
+
+    def _observe(self, environment: Environment) -> Observation:
+        table, schema = environment.version_table, environment.version_table_schema
+        observation = observe(
+            environment.scripts,
+            self._target,
+            exists=self._existed,
+            versions=tuple(sorted(environment.versions())),
+            tables=self._database.tables(environment.connection, table, schema),
+        )
+        adopts = self._job.policy.unversioned == "adopt" and self._job.command is Command.RUN
+        if adopts and observation.state is DatabaseState.UNVERSIONED:
+            observation = replace(observation, differences=environment.differences())
+        self.outcome.known = KnownTarget(
+            versions=(), version_table=table, version_table_schema=schema
+        )
+        return observation
+
+    def _announce(self, environment: Environment, plan: Plan, versions: tuple[str, ...]) -> None:
+        upgrades = Task.UPGRADE in plan.tasks
+        pending = environment.scripts.pending(self._job.target, versions) if upgrades else ()
+        self._emit(PlanMade(tasks=plan.tasks, revisions=tuple(item.revision for item in pending)))
+
+    def _run(self, task: Task, environment: Environment) -> Iterator[Step]:
+        began = time.monotonic()
+        self.outcome.task = task
+        self._emit(TaskStarted(task=task))
+        created = self.outcome.plan and Task.CREATE in self.outcome.plan.tasks
+        adopted = task is Task.STAMP and self._job.command is Command.RUN
+        context = TaskContext(
+            environment=environment,
+            # The metadata is what the newest revisions lead to.
+            target="heads" if created or adopted else self._job.target,
+            versions=environment.versions(),
+            purge=self._job.policy.purge,
+        )
+        steps = list(TASKS[task](context))
+        total = sum(step.revision is not None for step in steps)
+        for position, step in enumerate(steps, start=1):
+            if self._cancelled():
+                self.outcome.cancelled = True
+                return
+            yield from self._step(task, step, position, total)
+        duration = time.monotonic() - began
+        self.outcome.tasks.append(TaskResult(task=task, duration_seconds=duration))
+        self._emit(TaskSucceeded(task=task, duration_seconds=duration))
+        self.outcome.task = None
+
+    def _step(self, task: Task, step: Step, position: int, total: int) -> Iterator[Step]:
+        if step.revision is None:
+            yield step
+            return
+        name, description = step.revision.revision, step.revision.description
+        self._emit(
+            RevisionStarted(
+                task=task, revision=name, description=description, position=position, total=total
+            )
+        )
+        began = time.monotonic()
+        yield step
+        duration = time.monotonic() - began
+        self.outcome.ran.append(
+            AppliedRevision(revision=name, description=description, duration_seconds=duration)
+        )
+        self._emit(
+            RevisionApplied(
+                task=task,
+                revision=name,
+                description=description,
+                position=position,
+                total=total,
+                duration_seconds=duration,
+            )
+        )
+
+
+def observe(
+    scripts: Scripts,
+    target: str,
+    *,
+    exists: bool,
+    versions: tuple[str, ...],
+    tables: tuple[str, ...],
+) -> Observation:
+    """What was seen of a database, beside what the scripts say of it.
+
+    Raises `ConfigurationError` for a target that the scripts do not have.
+    """
+    unknown = scripts.unknown(versions)
+    # What is relative is so to the rows, and they say nothing if they are not known.
+    wanted = scripts.resolve("heads" if unknown else target, versions)
+    return Observation(
+        exists=exists,
+        tables=tables,
+        versions=versions,
+        target=wanted,
+        unknown=unknown,
+        missing=scripts.missing(wanted, versions),
+    )

@@ -1,0 +1,174 @@
+"""Database URLs: what is refused, and what is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from orchestrator.databases import database_of
+from orchestrator.databases.url import hide, redact, secrets
+from orchestrator.errors import ConfigurationError
+
+SHOWN = "postgresql+psycopg://user:***@host.example:5432/database sqlite:///app.db?uri=true&token="
+awkward = st.text(
+    st.sampled_from("%@/:?#&=+ \\'\"[]{}äß€漢🔑aZ09") | st.characters(exclude_categories=["C"]),
+    min_size=3,
+    max_size=24,
+)
+
+
+def is_shown(secret: str, text: str) -> bool:
+    """Whether a text holds a secret that does not stand in every such text anyway."""
+    return secret in text and secret not in SHOWN
+
+
+@given(awkward)
+@example("p%41ss")
+@example("p@ss/w:rd 100% größe?x=y#z")
+def test_an_escaped_password_is_never_shown(password: str) -> None:
+    """However it is written, and whatever stands in it."""
+    for escaped in (quote(password, ""), quote_plus(password)):
+        text = f"postgresql+psycopg://user:{escaped}@host.example:5432/database"
+        shown = redact(text)
+
+        assert not is_shown(password, shown)
+        assert not is_shown(escaped, shown)
+        assert "user" in shown
+        assert "host.example:5432/database" in shown
+
+
+@given(awkward)
+@example("p@s/cret")
+@example("p@s3cret?x")
+@example("p/s3cret")
+@example("100%")
+def test_a_password_that_was_not_escaped_is_never_shown(password: str) -> None:
+    """Nor any part of it: what an unescaped `@` makes a host of is a piece of the password."""
+    shown = redact(f"postgresql://user:{password}@host/db")
+
+    for piece in (password, *re.split(r"[@/:?#&=\s]", password)):
+        if len(piece) > 2:
+            assert piece not in shown or piece in "postgresql://user:***@host/db"
+
+
+@given(awkward)
+@example("100")
+@example("@00")
+def test_a_password_without_a_host_is_never_shown(password: str) -> None:
+    """With the host forgotten, the password stands where a port does."""
+    assert not is_shown(password, redact(f"postgresql://user:{password}"))
+
+
+@given(awkward, st.sampled_from(["password", "token", "apiKey", "client_secret", "passwd"]))
+def test_a_secret_in_the_query_is_never_shown(secret: str, key: str) -> None:
+    """Some drivers take the password as a parameter."""
+    for escaped in (quote(secret, ""), quote_plus(secret)):
+        shown = redact(f"sqlite:///app.db?uri=true&{key}={escaped}")
+
+        assert not is_shown(secret, shown)
+        assert not is_shown(escaped, shown)
+        assert shown.startswith("sqlite:///app.db?")
+
+
+@given(awkward, st.booleans())
+@example("p%41ss", True)
+@example("back\\slash", True)
+def test_hide_takes_a_secret_out_of_any_text(secret: str, in_query: bool) -> None:
+    """As it is, as the URL has it, escaped, doubled for a config file, and as `repr` shows it."""
+    escaped = quote(secret, "")
+    url = (
+        f"sqlite:///app.db?uri=true&password={escaped}"
+        if in_query
+        else f"postgresql://user:{escaped}@host/db"
+    )
+    forms = [secret, escaped, quote_plus(secret), escaped.replace("%", "%%"), repr(secret)[1:-1]]
+    assume(not any(form in "connecting with failed ***" for form in forms))
+
+    for form in forms:
+        hidden = hide(f"connecting with {form} failed", url)
+
+        assert form not in hidden
+        assert hidden == "connecting with *** failed"
+
+
+@given(awkward)
+@example("p%41ss")
+def test_hide_knows_a_password_as_it_was_written(password: str) -> None:
+    """A `%` that escapes something else is still a part of what must not be shown."""
+    assume("@" not in password and password not in "could not connect with *** to host")
+
+    assert password not in hide(
+        f"could not connect with {password} to host", f"postgresql://user:{password}@host/db"
+    )
+
+
+@given(st.text(max_size=40))
+@example("")
+@example("://")
+@example("sqlite:///file://[x?uri=true")
+@example("postgresql://[::1")
+@example("postgresql://user:pw@host:port/db")
+def test_whatever_is_given_as_a_url_is_read_or_refused(text: str) -> None:
+    """No text ends in another error, and the error names the setting."""
+    try:
+        database_of(text)
+    except ConfigurationError as error:
+        assert error.setting == "database_url"  # noqa: PT017 - only some texts are refused
+    assert isinstance(redact(text), str)
+    assert isinstance(secrets(text), tuple)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nonsense", "nonsense cannot be parsed"),
+        ("", "cannot be parsed"),
+        ("postgresql://user:hunter2@host:port/db", "cannot be parsed"),
+        ("postgresql://user:hunter2", "cannot be parsed"),
+        ("sqlit:///app.db", "No SQLAlchemy dialect is installed for"),
+        ("sqlite+aiosqlit:///app.db", "No SQLAlchemy dialect is installed for"),
+        ("foo://user:hunter2@host/db", "foo://user:***@host/db"),
+        ("postgresql://user:hunter2@host/db", "postgresql://user:***@host/db is for postgresql"),
+        ("mysql+pymysql://user:hunter2@host/db", "Supported so far: sqlite"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "Use a file, such as sqlite:///var/app.db"),
+        ("sqlite+aiosqlite://", "in memory"),
+        ("sqlite:///file::memory:?uri=true", "in memory"),
+        ("sqlite:///file::memory:?cache=shared&uri=true", "in memory"),
+        ("sqlite:///file:name?mode=memory&uri=true", "in memory"),
+        ("sqlite:///file:?uri=true", "in memory"),
+        ("sqlite://app.db", "three slashes"),
+        ("sqlite://user:hunter2@/app.db", "sqlite://user:***@/app.db names a host or a user"),
+        ("sqlite+pysqlcipher:///app.db", "pip install"),
+    ],
+)
+def test_every_refusal_says_why(text: str, words: str) -> None:
+    """The message says what is wrong with the URL and shows it without its password."""
+    with pytest.raises(ConfigurationError, match=re.escape(words)) as caught:
+        database_of(text)
+
+    assert caught.value.exit_code == 2
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(caught.value.__cause__)
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which package to install."""
+    monkeypatch.setitem(sys.modules, "aiosqlite", None)
+
+    with pytest.raises(ConfigurationError, match="pip install aiosqlite"):
+        database_of("sqlite+aiosqlite:///app.db")
+
+
+def test_a_redacted_url_is_readable() -> None:
+    """Paths are shown as they are, and so is what is no secret."""
+    assert redact("sqlite:////srv/my app.db") == "sqlite:////srv/my app.db"
+    assert redact("sqlite:///a.db?timeout=3") == "sqlite:///a.db?timeout=3"
+    assert redact("postgresql://u@h/db") == "postgresql://u@h/db"
+    assert json.dumps(redact("sqlite:///größe.db"), ensure_ascii=False) == '"sqlite:///größe.db"'

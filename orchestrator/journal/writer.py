@@ -10,13 +10,16 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.events import Event, level_of, to_dict
+
+_GROWING_SECONDS: Final = 0.002
 
 
 def _open_plainly(path: str, flags: int) -> int:
@@ -96,9 +99,18 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _is_torn(self) -> bool:
-        """Whether the last line has no end; also told of one that is just being written."""
-        size = os.fstat(self._descriptor).st_size
-        return bool(size) and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        """Whether the last line has no end, and is not one that is just being written.
+
+        A line across two pages can be seen half-written (Linux grows the file page by page);
+        what is being written grows, and what was cut short does not.
+        """
+        seen = None
+        while (size := os.fstat(self._descriptor).st_size) != seen:
+            if size == 0 or os.pread(self._descriptor, 1, size - 1) == b"\n":
+                return False
+            seen = size
+            time.sleep(_GROWING_SECONDS)
+        return True
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:

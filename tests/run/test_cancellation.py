@@ -145,7 +145,10 @@ class TestWhileARevisionRuns:
     async def test_lets_it_finish_and_keeps_it(
         self, gated: Project, how: str, transaction: str, kept: list[str]
     ) -> None:
-        """The revision ends, the next does not begin, what ran is kept, the lock is free."""
+        """The revision ends, the next does not begin, what ran is kept, the lock is free.
+
+        Also where the revision has only been said to begin: its transaction is yet to come.
+        """
         watched = Watched(gated, transaction=transaction)
         lock = gated.state / "lock"
         with anyio.fail_after(DEADLINE_SECONDS):

@@ -97,7 +97,6 @@ class SQLiteTransaction(Transaction):
         began = time.monotonic()
         self._execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
         while True:
-            self._interrupted()
             try:
                 self._execute("BEGIN IMMEDIATE")
                 break
@@ -110,6 +109,8 @@ class SQLiteTransaction(Transaction):
                     raise self._unavailable(
                         f"was busy with another writer for {waited:.1f} s", waited, busy=True
                     ) from error
+            # Only while there is somebody to wait for: a revision that was said to begin begins.
+            self._interrupted()
         # Readers can be in the way of the commit.
         self._execute(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
 

@@ -36,7 +36,7 @@ from tests.journals import (
     three_starts,
     waited,
     write,
-    write_in_processes,
+    write_starts,
 )
 from tests.projects import Project, finish
 
@@ -57,7 +57,7 @@ RUNNER = CliRunner(**_APART)
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every test has its journal from: real processes have written it, all at once."""
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
-    write_in_processes(path, three_starts())
+    write_starts(path)
     return path
 
 
@@ -568,7 +568,7 @@ def test_follow_tells_each_event_until_it_is_interrupted(
     path = tmp_path / "journal.jsonl"
     process, lines = following("--journal", str(path))
     stories = three_starts()
-    write_in_processes(path, stories)
+    write_starts(path)
     first = sum(len(run.told) for runs in stories for run in runs)
     seen = taken(lines, first)
     path.rename(tmp_path / "journal.jsonl.1")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import anyio
 import pytest
@@ -85,19 +87,21 @@ class TestAPass:
         assert tables(place) == {"alembic_version", "t_r1"}
         assert versions(place) == ("r1",)
 
-    def test_is_not_seen_before_its_end(self, place: Place, project: Project, run: Run) -> None:
+    def test_is_not_seen_before_its_end(
+        self, place: Place, project: Project, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Another connection sees none of it while it runs."""
-        project.write("look.py", "seen = []\nlook = None\n")
+        seen: list[object] = []
+        application = ModuleType("application")
+        application.look = lambda: seen.append(versions(place))
+        monkeypatch.setitem(sys.modules, "application", application)
         project.chain(1)
-        project.revision("r2", "r1", "import look\nlook.seen.append(look.look())")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(str(project.path))
-            look = __import__("look")
-            look.look = lambda: versions(place)
-            run()
-            assert look.seen == [None]
-            assert versions(place) == ("r2",)
-            patch.delitem(__import__("sys").modules, "look")
+        project.revision("r2", "r1", "import application\napplication.look()")
+
+        run()
+
+        assert seen == [None]
+        assert versions(place) == ("r2",)
 
     def test_that_only_looks_changes_nothing(
         self, place: Place, project: Project, orchestrator: Callable[..., Orchestrator]

@@ -27,7 +27,7 @@ from orchestrator.host.peers import Peers
 from orchestrator.locks.waiting import acquire
 from orchestrator.revisions.config import PLACEHOLDER
 from orchestrator.revisions.context import ATTRIBUTE
-from orchestrator.run.broadcast import log_to_host
+from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
 from orchestrator.settings import load
 
@@ -85,7 +85,8 @@ def _offline(database: Database, target_metadata: Any, options: dict[str, Any]) 
 def _locked(resources: Resources) -> Iterator[None]:
     """Hold the lock that the orchestrator's runs hold. Raises `LockTimeout`."""
     lock = resources.lock()
-    peers = Peers(resources.record(), emit=log_to_host)
+    tell = log_sink(resources.settings.log, resources.origin)
+    peers = Peers(resources.record(), emit=tell or (lambda _: None))
 
     async def between_tries(waited_seconds: float) -> bool:
         peers.tell_waiting(lock.name, waited_seconds)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator
 
 App = TypeVar("App")
@@ -30,15 +33,22 @@ def migrated(
     """A lifespan that runs the orchestrator, connects `database`, and enters `then`.
 
     They are left in the reverse order. The `RunReport` is `request.state.migration`, beside
-    what `then`, the application's own lifespan, yields. A run that fails stops the start: the
-    `orchestrator` logger tells why in one line, and the error is raised.
+    what `then`, the application's own lifespan, yields. A run that fails stops the start: its
+    error is raised, in its own words; how it came about is logged as `orchestrator` at DEBUG.
 
         app = FastAPI(lifespan=migrated(Orchestrator.from_config(), database))
     """
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
-        report = await orchestrator.run()
+        try:
+            report = await orchestrator.run()
+        except OrchestratorError as error:
+            # Servers print the traceback of a start that failed. What led to it says nothing to
+            # who runs the application: the message does, and names file and line of a script.
+            told = orchestrator.resources.hide("".join(traceback.format_exception(error)))
+            logging.getLogger("orchestrator").debug("The start failed:\n%s", told)
+            raise error.with_traceback(None) from None
         async with _connected(database), _entered(then, app) as state:
             yield {**(state or {}), "migration": report}
 

@@ -18,7 +18,8 @@ from orchestrator.decision.plan import Command, Job, Policy
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event
 from orchestrator.results import Inspection, Preview, RunReport
-from orchestrator.run.broadcast import Broadcast, Sink, log_to_host
+from orchestrator.run.broadcast import Broadcast, Sink
+from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
 from orchestrator.run.runner import Runner
 from orchestrator.settings import Settings, load
@@ -181,7 +182,9 @@ class Orchestrator:
             target=revision,
             policy=self._policy(**options),
         )
-        broadcast = Broadcast(secrets.token_hex(6), (log_to_host, *self._sinks))
+        log = log_sink(self.settings.log, self._resources.origin)
+        sinks = self._sinks if log is None else (log, *self._sinks)
+        broadcast = Broadcast(secrets.token_hex(6), sinks)
         run = Run(Runner(self._resources, job, broadcast), broadcast)
         raised: BaseException | None = None
         async with BlockingPortal() as portal, anyio.create_task_group() as tasks:

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Where the lock, the record and the journal are. Default: beside the SQLite file."""
     journal: Path | Literal["off"] | None = None
     """The journal file, or `off`. Default: `journal.jsonl` in the state directory."""
+    log: Literal["auto", "console", "json", "off"] = "auto"
+    """How events are told: `auto` by the application's logging, else as a few lines on stderr."""
     x_args: tuple[str, ...] = ()
     """`key=value` arguments for `env.py`, as `alembic -x` gives them."""
     tag: str | None = None

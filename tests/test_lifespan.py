@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -27,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+import orchestrator
 from orchestrator import Orchestrator, Settings, TaskFailed
 from orchestrator.events import TaskStarted
 from orchestrator.lifespan import migrated
@@ -261,9 +263,14 @@ class TestUvicorn:
         ]
         assert len(leaders) == 1
         assert leaders[0] not in pids(project, "lock_waiting")
+        lines = (project.path / "uvicorn.log").read_text().splitlines()
+        told = [line.partition(": ")[2] for line in lines if line.startswith("orchestrator: ")]
+        assert sum(line.startswith("migrated base → r1 in ") for line in told) == 1
+        waited = [line for line in told if f" for pid {leaders[0]}, now at r1" in line]
+        assert len(waited) == 3
 
     def test_a_failed_migration(self, project: Project) -> None:
-        """The server does not start; its log names the error before any traceback."""
+        """The error's own words; no chain of causes, and one frame of this library at most."""
         project.revision("r1", None, "raise ValueError('no')")
         process, _ = start_uvicorn(project)
         try:
@@ -274,8 +281,15 @@ class TestUvicorn:
         log = (project.path / "uvicorn.log").read_text()
         assert code not in (0, None)
         first = log.partition("Traceback")[0]
-        assert "run_failed error=TaskFailed" in first, log
+        assert "orchestrator: failed: The upgrade failed at revision r1" in first, log
         assert "ValueError: no" in first
+        assert log.count("Traceback") == 1
+        assert "The above exception" not in log
+        library = str(Path(orchestrator.__file__).parent)
+        assert log.count(f'File "{library}') <= 1
+        assert "orchestrator.errors.TaskFailed: The upgrade failed at revision r1" in log
+        assert "Mend the revision and start again." in log
+        assert len(log.splitlines()) < 60
 
 
 def pids(project: Project, event: str) -> set[int]:

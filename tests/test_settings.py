@@ -30,6 +30,7 @@ OTHER: dict[str, tuple[Any, Any, Any]] = {
     "transaction": ("run", "revision", "off"),
     "state_dir": ("a", "e", "f"),
     "journal": ("a.jsonl", "e.jsonl", "off"),
+    "log": ("json", "console", "off"),
     "release": ("a", "e", "f"),
     "tag": ("a", "e", "f"),
     "x_args": (("a=1",), ("e=1", "e=2"), ("f=1",)),
@@ -93,6 +94,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "connect_timeout_seconds": 30.0,
         "on_peer_failure": "fail",
         "transaction": "env",
+        "log": "auto",
         "x_args": (),
     }
 

@@ -202,8 +202,8 @@ def _command_line(order: Mapping[str, Any], output: str) -> int:
         traceback.print_exc()
         return 1
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
     return 0
 
 

@@ -26,34 +26,23 @@ _COLOURS = {"current": "green", "behind": "yellow", "absent": "yellow", "empty":
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     for command in (status, plan):
-        app.command()(command)
+        app.command()(options.expanded(command))
 
 
 def status(
+    where: options.Where,
+    looking: options.Looking,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 6 if the database is not at its target.")
     ] = False,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """Show what the database is at, what is pending, and who holds the lock. Touches nothing."""
-    with errors_reported(as_json=json, verbose=verbose) as hiding:
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-        )
+    with errors_reported(as_json=looking.json, verbose=looking.verbose) as hiding:
+        orchestrator = make_orchestrator(where)
         hiding.append(orchestrator.resources.hide)
         with stdout_kept_clean():
             inspection = anyio.run(orchestrator.inspect)
-    if json:
+    if looking.json:
         print_json(inspection)
     else:
         stdout().print(_status_table(inspection))
@@ -62,30 +51,18 @@ def status(
 
 
 def plan(
+    where: options.Where,
+    *,
     sql: Annotated[
         bool, typer.Option("--sql", help="Print the SQL instead, as `alembic upgrade --sql` does.")
     ] = False,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
     target: options.Target = None,
     bootstrap: options.Bootstrap = None,
-    json: options.Json = False,
-    verbose: options.Verbose = False,
+    looking: options.Looking,
 ) -> None:
     """Show what `orchestrator run` would do now. Touches nothing."""
-    with errors_reported(as_json=json, verbose=verbose) as hiding:
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            target=target,
-            bootstrap=bootstrap,
-        )
+    with errors_reported(as_json=looking.json, verbose=looking.verbose) as hiding:
+        orchestrator = make_orchestrator(where, target=target, bootstrap=bootstrap)
         hiding.append(orchestrator.resources.hide)
 
         async def preview() -> Preview:
@@ -93,7 +70,7 @@ def plan(
 
         with stdout_kept_clean():
             found = anyio.run(preview)
-    if json:
+    if looking.json:
         print_json(found)
     elif sql:
         print(found.sql, end="")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -78,6 +82,15 @@ LockTimeout = Annotated[
         metavar="SECONDS",
     ),
 ]
+Log = Annotated[
+    str | None,
+    typer.Option(
+        help="Events as lines on stderr: console, or json (one object a line) for containers. "
+        "\\[default: a progress display]",
+        rich_help_panel=_OUT,
+        metavar="FORM",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document and nothing else.", rich_help_panel=_OUT),
@@ -92,10 +105,88 @@ Quiet = Annotated[
 ]
 
 
-def make_orchestrator(config: Path | None, **arguments: Any) -> Orchestrator:
-    """The orchestrator that a command works with. Raises `ConfigurationError`."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """The options of every command that works with a project and its database."""
+
+    config: Config = None
+    database_url: DatabaseURL = None
+    script_location: ScriptLocation = None
+    x_arg: XArg = None
+    tag: Tag = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """The options of every command that runs something on the database."""
+
+    lock_timeout: LockTimeout = None
+    log: Log = None
+    json: Json = False
+    quiet: Quiet = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looking:
+    """The options of every command that only looks."""
+
+    json: Json = False
+    verbose: Verbose = False
+
+
+def expanded(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with each parameter that is a group of options in the place of its options.
+
+    A group is a dataclass, whose fields are declared as parameters of a command are.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(function).parameters.items():
+        if name not in groups:
+            parameters.append(
+                parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
+            )
+            continue
+        options = get_type_hints(groups[name], include_extras=True)
+        parameters.extend(
+            Parameter(
+                field.name,
+                Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=options[field.name],
+            )
+            for field in fields(groups[name])
+        )
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        for name, group in groups.items():
+            given = {field.name: values.pop(field.name) for field in fields(group)}
+            values[name] = group(**given)
+        function(**values)
+
+    # What Typer reads, instead of the function's own.
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # of all functions
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def make_orchestrator(where: Where, **settings: Any) -> Orchestrator:
+    """The orchestrator that a command works with; a setting of None is not given.
+
+    Raises `ConfigurationError`.
+    """
     try:
-        return Orchestrator.from_config(config, **arguments)
+        return Orchestrator.from_config(
+            where.config,
+            database_url=where.database_url,
+            script_location=where.script_location,
+            x_args=where.x_arg or None,
+            tag=where.tag,
+            **settings,
+        )
     except ConfigurationError as error:
         if error.source != "argument":
             raise

@@ -9,6 +9,7 @@ from functools import partial
 import anyio
 import typer
 
+from orchestrator.cli.options import Running
 from orchestrator.cli.output import (
     plainly,
     print_error,
@@ -29,26 +30,35 @@ def perform(
     command: Command,
     revision: str | None = None,
     *,
-    json: bool,
-    quiet: bool,
-    verbose: bool,
+    running: Running,
     **flags: bool,
 ) -> RunReport:
-    """Run a command to its end, show how it goes, and leave with its exit code if it failed."""
+    """Run a command to its end, show how it goes, and leave with its exit code if it failed.
+
+    With `--log` the events take the place of the progress display; as JSON they are all that
+    is printed, the result aside that `--json` asks for.
+    """
+    log = orchestrator.settings.log
+    if log == "auto":
+        # What a command prints is its log.
+        orchestrator = Orchestrator(orchestrator.settings.model_copy(update={"log": "off"}))
+    only_events = log == "json"
+    show_progress = not (running.quiet or running.json or log in ("console", "json"))
     work = partial(
         _run_and_show,
         orchestrator,
         command,
         revision,
         flags,
-        quiet=quiet or json,
-        verbose=verbose,
+        show_progress=show_progress,
+        only_events=only_events,
+        verbose=running.verbose,
     )
     with stdout_kept_clean():
         report, stopped_by = anyio.run(work)
-    if json:
+    if running.json:
         print_json(report)
-    else:
+    elif not only_events:
         for warning in report.warnings:
             stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
         stdout().print(_summary(report), markup=True)
@@ -65,7 +75,8 @@ async def _run_and_show(
     revision: str | None,
     flags: dict[str, bool],
     *,
-    quiet: bool,
+    show_progress: bool,
+    only_events: bool,
     verbose: bool,
 ) -> tuple[RunReport, int | None]:
     stopped_by: list[int] = []
@@ -73,12 +84,12 @@ async def _run_and_show(
     try:
         async with anyio.create_task_group() as tasks:
             async with orchestrator.start(command, revision, **flags) as run:
-                tasks.start_soon(_cancel_on_signal, run, stopped_by)
-                await show(run.events(), stderr(), quiet=quiet)
+                tasks.start_soon(_cancel_on_signal, run, stopped_by, not only_events)
+                await show(run.events(), stderr(), quiet=not show_progress)
             tasks.cancel_scope.cancel()
     except* OrchestratorError as group:
         for error in group.exceptions:
-            if isinstance(error, OrchestratorError):
+            if isinstance(error, OrchestratorError) and not only_events:
                 hiding = [orchestrator.resources.hide]
                 print_error(error, verbose=verbose, hiding=hiding)
     if run is None or run.report is None:
@@ -86,14 +97,15 @@ async def _run_and_show(
     return run.report, stopped_by[0] if stopped_by else None
 
 
-async def _cancel_on_signal(run: Run, stopped_by: list[int]) -> None:
+async def _cancel_on_signal(run: Run, stopped_by: list[int], told: bool) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             if stopped_by:
                 # Asked twice: at once, and without a last word. An open transaction is gone.
                 os._exit(128 + number)
             stopped_by.append(number)
-            stderr().print("Stopping after the current revision. Once more stops at once.")
+            if told:
+                stderr().print("Stopping after the current revision. Once more stops at once.")
             run.cancel()
 
 

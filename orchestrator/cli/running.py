@@ -13,6 +13,7 @@ from orchestrator.cli.options import make_orchestrator
 from orchestrator.cli.output import errors_reported, failed_before_running, stdout
 from orchestrator.cli.performing import perform
 from orchestrator.decision.plan import Command
+from orchestrator.orchestrator import Orchestrator
 
 _BACKWARDS: Final = re.compile(r"-\d+")
 
@@ -22,9 +23,9 @@ Revision = Annotated[str, typer.Argument(metavar="REV", show_default=True)]
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     for command in (run, wait, create):
-        app.command()(command)
+        app.command()(options.expanded(command))
     for single in (stamp, upgrade, downgrade):
-        app.command(cls=_TakesRevision)(single)
+        app.command(cls=_TakesRevision)(options.expanded(single))
 
 
 class _TakesRevision(TyperCommand):
@@ -52,107 +53,50 @@ class _TakesRevision(TyperCommand):
 
 
 def run(
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
+    where: options.Where,
+    *,
     target: options.Target = None,
     bootstrap: options.Bootstrap = None,
-    lock_timeout: options.LockTimeout = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    running: options.Running,
 ) -> None:
     """Bring the database to its target, or wait until another process has.
 
     Safe to start in any number of processes at once: exactly one does the work. An empty
     database is filled by its revisions, or created from the metadata (`--bootstrap create`).
     """
-    with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("run")):
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            target=target,
-            bootstrap=bootstrap,
-            lock_timeout_seconds=lock_timeout,
-        )
-    perform(orchestrator, Command.RUN, json=json, quiet=quiet, verbose=verbose)
+    orchestrator = _orchestrator(where, running, Command.RUN, target=target, bootstrap=bootstrap)
+    perform(orchestrator, Command.RUN, running=running)
 
 
-def wait(
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
-    target: options.Target = None,
-    lock_timeout: options.LockTimeout = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+def wait(where: options.Where, *, target: options.Target = None, running: options.Running) -> None:
     """Wait until the database is at its target; never migrate, never take a lock.
 
     For processes that start beside a deploy job which runs `orchestrator run`.
     """
-    with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("run")):
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            target=target,
-            lock_timeout_seconds=lock_timeout,
-            mode="follow",
-        )
-    perform(orchestrator, Command.RUN, json=json, quiet=quiet, verbose=verbose)
+    orchestrator = _orchestrator(where, running, Command.RUN, target=target, mode="follow")
+    perform(orchestrator, Command.RUN, running=running)
 
 
 def create(
+    where: options.Where,
+    running: options.Running,
     no_stamp: Annotated[
         bool, typer.Option("--no-stamp", help="Leave the version table empty.")
     ] = False,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
-    lock_timeout: options.LockTimeout = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """Create the tables of the metadata in an empty database, and stamp it as newest.
 
     Skips what only revisions make: seed rows, triggers, views.
     """
-    with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("create")):
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            lock_timeout_seconds=lock_timeout,
-        )
-    report = perform(
-        orchestrator,
-        Command.CREATE,
-        stamp_created=not no_stamp,
-        json=json,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    if no_stamp and report.led and not json:
+    orchestrator = _orchestrator(where, running, Command.CREATE)
+    report = perform(orchestrator, Command.CREATE, running=running, stamp_created=not no_stamp)
+    if no_stamp and report.led and not running.json:
         stdout().print("Not stamped. Next: `orchestrator stamp heads`.")
 
 
 def stamp(
+    where: options.Where,
+    running: options.Running,
     revision: Revision,
     force: Annotated[
         bool, typer.Option("--force", help="Stamp a database without tables, too.")
@@ -160,83 +104,30 @@ def stamp(
     purge: Annotated[
         bool, typer.Option("--purge", help="Take all version rows away first, unknown ones too.")
     ] = False,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
-    lock_timeout: options.LockTimeout = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """Set the version rows to a revision (or `heads`, `base`) without running any."""
-    with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("stamp")):
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            lock_timeout_seconds=lock_timeout,
-        )
-    perform(
-        orchestrator,
-        Command.STAMP,
-        revision,
-        force=force,
-        purge=purge,
-        json=json,
-        quiet=quiet,
-        verbose=verbose,
-    )
+    orchestrator = _orchestrator(where, running, Command.STAMP)
+    perform(orchestrator, Command.STAMP, revision, running=running, force=force, purge=purge)
 
 
-def upgrade(
-    revision: Revision = "heads",
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
-    lock_timeout: options.LockTimeout = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+def upgrade(where: options.Where, running: options.Running, revision: Revision = "heads") -> None:
     """Run the revisions up to one: a revision, `heads`, or `+2` from where the database is."""
-    with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("upgrade")):
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            lock_timeout_seconds=lock_timeout,
-        )
-    perform(orchestrator, Command.UPGRADE, revision, json=json, quiet=quiet, verbose=verbose)
+    orchestrator = _orchestrator(where, running, Command.UPGRADE)
+    perform(orchestrator, Command.UPGRADE, revision, running=running)
 
 
-def downgrade(
-    revision: Revision,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    x_arg: options.XArg = None,
-    tag: options.Tag = None,
-    lock_timeout: options.LockTimeout = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+def downgrade(where: options.Where, running: options.Running, revision: Revision) -> None:
     """Take back the revisions beyond one: a revision, `base`, or `-1` for the last one."""
-    with errors_reported(as_json=json, verbose=verbose, wrap=failed_before_running("downgrade")):
-        orchestrator = make_orchestrator(
-            config,
-            database_url=database_url,
-            script_location=script_location,
-            x_args=x_arg or None,
-            tag=tag,
-            lock_timeout_seconds=lock_timeout,
+    orchestrator = _orchestrator(where, running, Command.DOWNGRADE)
+    perform(orchestrator, Command.DOWNGRADE, revision, running=running)
+
+
+def _orchestrator(
+    where: options.Where, running: options.Running, command: Command, **settings: Any
+) -> Orchestrator:
+    wrap = failed_before_running(command)
+    with errors_reported(as_json=running.json, verbose=running.verbose, wrap=wrap):
+        return make_orchestrator(
+            where, lock_timeout_seconds=running.lock_timeout, log=running.log, **settings
         )
-    perform(orchestrator, Command.DOWNGRADE, revision, json=json, quiet=quiet, verbose=verbose)
+    raise AssertionError("an error that is reported ends the command")

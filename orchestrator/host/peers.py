@@ -16,8 +16,6 @@ _LONGEST_SILENCE_SECONDS: Final = 30.0
 _TRIED: Final = ("TaskFailed", "VerificationFailed")
 """Failures of the work itself. Any other (a refused state, say) is cheap to find for oneself."""
 
-_logger: Final = logging.getLogger("orchestrator")
-
 
 class Peers:
     """One run's view of the record, from before its first try for the lock.
@@ -76,7 +74,9 @@ class Peers:
             return self._file.read()
         except ValueError as error:
             if not self._warned:
-                _logger.warning("%s; it is only information, and the run goes on", error)
+                logging.getLogger("orchestrator").warning(
+                    "%s; it is only information, and the run goes on", error
+                )
                 self._warn(str(error))
             self._warned = True
             return None

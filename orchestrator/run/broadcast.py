@@ -7,16 +7,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
 
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from orchestrator.events import NAMES, TERMINAL, Event, level_of, to_dict
+from orchestrator.events import NAMES, TERMINAL, Event
 
 Sink = Callable[[Event], None]
-
-_logger: Final = logging.getLogger("orchestrator")
 
 
 class Broadcast:
@@ -64,7 +61,10 @@ class Broadcast:
                     sink(event)
                 except Exception:
                     self._sinks.remove(sink)
-                    _logger.exception("A sink of orchestrator's events failed and is left out")
+                    # Not made before it is needed: see `run/log.py`.
+                    logging.getLogger("orchestrator").exception(
+                        "A sink of orchestrator's events failed and is left out"
+                    )
             self.history.append(event)
         self._wake()
         return event
@@ -116,30 +116,3 @@ class _Subscription:
         self._position += 1
         self._ended = isinstance(event, TERMINAL)
         return event
-
-
-def log_to_host(event: Event) -> None:
-    """A sink: the `orchestrator` logger of the host application, one readable line an event."""
-    level = logging.getLevelNamesMapping()[level_of(event).upper()]
-    if not _logger.isEnabledFor(level):
-        return
-    values = to_dict(event)
-    name = values.pop("event")
-    told = " ".join(
-        f"{key}={_readable(value)}"
-        for key, value in values.items()
-        if key not in ("at", "run_id", "sequence") and value not in (None, [])
-    )
-    _logger.log(level, "%s %s", name, told, extra={"orchestrator": {"event": name, **values}})
-
-
-def _readable(value: object) -> str:
-    """One line, so that a failure is named before any traceback."""
-    if isinstance(value, list):
-        return ",".join(
-            str(item.get("revision", item)) if isinstance(item, dict) else str(item)
-            for item in value
-        )
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return " ".join(str(value).split())

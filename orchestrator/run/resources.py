@@ -44,6 +44,11 @@ class Resources:
         return database_of(self._written_url or self._own_url())
 
     @property
+    def _known_database(self) -> Database | None:
+        """The database, if it has been asked for already; asks nobody."""
+        return self.__dict__.get("database")
+
+    @property
     def url(self) -> URL:
         """The database's URL, as it was written. Raises `ConfigurationError` as `database` does."""
         return self.database.url
@@ -79,7 +84,7 @@ class Resources:
         """The text without the secrets of the database's URL, however they are escaped."""
         try:
             # What env.py told is asked for only if it is known: this runs when all has failed.
-            known = self.__dict__.get("database")
+            known = self._known_database
             return hide(text, self._written_url or (known.url if known else ""))
         except ConfigurationError:
             return text  # no URL can be read
@@ -138,15 +143,17 @@ class Resources:
     def journal(self) -> Journal | None:
         """The journal, opened; None where it is off. Raises `ConfigurationError`."""
         path = self.journal_path
-        if path is None:
-            return None
-        origin = Origin(
+        return None if path is None else Journal(path, self.origin(), opener=open_shared)
+
+    def origin(self) -> Origin:
+        """This process and its database, as each line of the journal and of the log names them."""
+        database = self._known_database
+        return Origin(
             host=socket.gethostname(),
             pid=os.getpid(),
-            database=self.database.shown_url,
+            database=database.shown_url if database is not None else "",
             release=self.settings.release,
         )
-        return Journal(path, origin, opener=open_shared)
 
     def heads(self) -> HeadsFile:
         """`heads.json`."""

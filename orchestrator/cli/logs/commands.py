@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,64 +53,57 @@ app: Final = typer.Typer(
 
 
 @app.command()
+@options.expanded
 def runs(
-    count: logs_options.Count = 20,
-    since: logs_options.Since = None,
-    until: logs_options.Until = None,
+    some: logs_options.Some,
+    source: logs_options.Source,
     outcome: logs_options.ByOutcome = None,
     led: logs_options.Led = False,
     host: logs_options.ByHost = None,
-    database: logs_options.ByDatabase = None,
-    journal: logs_options.JournalFiles = None,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    json: options.Json = False,
 ) -> None:
     """The last runs, newest last: who ran, who led, who waited, and how it ended."""
     wanted = Filter(
-        since=since, until=until, outcome=outcome, led=led, host=host, database=database
+        since=some.since,
+        until=some.until,
+        outcome=outcome,
+        led=led,
+        host=host,
+        database=some.database,
     )
     with (
-        errors_reported(as_json=json, verbose=False),
-        reading(_journals(journal, config, database_url, script_location)) as source,
+        errors_reported(as_json=source.json, verbose=False),
+        reading(_journals(source)) as read,
     ):
         if wanted == Filter():
-            found = last_runs(source.files, count, source.tally)
+            found = last_runs(read.files, some.count, read.tally)
         else:
-            found = wanted_runs(source.files, count, source.tally, wanted)
-        if json:
-            output.print_json({"runs": to_jsonable(found), **_met(source)})
+            found = wanted_runs(read.files, some.count, read.tally, wanted)
+        if source.json:
+            output.print_json({"runs": to_jsonable(found), **_met(read)})
         elif found:
             print_runs(output.console(), found)
         else:
             what = "run" if wanted == Filter() else "such run"
-            output.tell_nothing_found(what, str(source.journals))
+            output.tell_nothing_found(what, str(read.journals))
 
 
 @app.command()
-def show(
-    run: logs_options.RunId,
-    journal: logs_options.JournalFiles = None,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    json: options.Json = False,
-) -> None:
+@options.expanded
+def show(source: logs_options.Source, run: logs_options.RunId) -> None:
     """The whole story of one run."""
     with (
-        errors_reported(as_json=json, verbose=False),
-        reading(_journals(journal, config, database_url, script_location)) as source,
+        errors_reported(as_json=source.json, verbose=False),
+        reading(_journals(source)) as read,
     ):
-        story = find_story(source.files, run, source.journals, source.tally)
-        if json:
+        story = find_story(read.files, run, read.journals, read.tally)
+        if source.json:
             output.print_json(
                 {
                     "run": to_jsonable(story.run),
                     "events": [entry.values for entry in story.entries],
                     "leader": to_jsonable(story.leader),
                     "waiters": to_jsonable(story.waiters),
-                    **_met(source),
+                    **_met(read),
                 }
             )
         else:
@@ -118,57 +111,45 @@ def show(
 
 
 @app.command()
-def starts(
-    count: logs_options.Count = 20,
-    since: logs_options.Since = None,
-    until: logs_options.Until = None,
-    database: logs_options.ByDatabase = None,
-    journal: logs_options.JournalFiles = None,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    json: options.Json = False,
-) -> None:
+@options.expanded
+def starts(some: logs_options.Some, source: logs_options.Source) -> None:
     """The last starts, newest last: runs of one database that overlap form one."""
-    wanted = Filter(since=since, until=until, database=database)
+    wanted = Filter(since=some.since, until=some.until, database=some.database)
     with (
-        errors_reported(as_json=json, verbose=False),
-        reading(_journals(journal, config, database_url, script_location)) as source,
+        errors_reported(as_json=source.json, verbose=False),
+        reading(_journals(source)) as read,
     ):
         if wanted == Filter():
-            found = last_starts(source.files, count, source.tally)
+            found = last_starts(read.files, some.count, read.tally)
         else:
-            found = wanted_starts(source.files, count, source.tally, wanted)
-        if json:
-            output.print_json({"starts": to_jsonable(found), **_met(source)})
+            found = wanted_starts(read.files, some.count, read.tally, wanted)
+        if source.json:
+            output.print_json({"starts": to_jsonable(found), **_met(read)})
         elif found:
             print_starts(output.console(), found)
         else:
             what = "start" if wanted == Filter() else "such start"
-            output.tell_nothing_found(what, str(source.journals))
+            output.tell_nothing_found(what, str(read.journals))
 
 
 @app.command()
+@options.expanded
 def timeline(
+    source: logs_options.Source,
     start: logs_options.StartId = None,
     svg: logs_options.Svg = None,
     html: logs_options.Html = None,
-    journal: logs_options.JournalFiles = None,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    json: options.Json = False,
 ) -> None:
     """The picture of one start: a row for each process, time from left to right."""
     with (
-        errors_reported(as_json=json, verbose=False),
-        reading(_journals(journal, config, database_url, script_location)) as source,
+        errors_reported(as_json=source.json, verbose=False),
+        reading(_journals(source)) as read,
     ):
-        found = _start(source, start)
+        found = _start(read, start)
         if found is not None:
             _write(svg, found, to_svg)
             _write(html, found, to_html)
-        if json:
+        if source.json:
             rows = [] if found is None else rows_of(found)
             length = None if found is None else length_of(found)
             output.print_json(
@@ -176,11 +157,11 @@ def timeline(
                     "start": to_jsonable(found),
                     "length_seconds": length,
                     "rows": to_jsonable(rows),
-                    **_met(source),
+                    **_met(read),
                 }
             )
         elif found is None:
-            output.tell_nothing_found("start", str(source.journals))
+            output.tell_nothing_found("start", str(read.journals))
         elif svg is None and html is None:
             console = output.console()
             known = console.is_terminal or "COLUMNS" in os.environ
@@ -190,60 +171,40 @@ def timeline(
 
 
 @app.command()
-def revisions(
-    count: logs_options.Count = 20,
-    since: logs_options.Since = None,
-    until: logs_options.Until = None,
-    database: logs_options.ByDatabase = None,
-    journal: logs_options.JournalFiles = None,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    json: options.Json = False,
-) -> None:
+@options.expanded
+def revisions(some: logs_options.Some, source: logs_options.Source) -> None:
     """What each revision has cost so far, the slowest first: what to watch at the next deploy."""
-    wanted = Filter(since=since, until=until, database=database)
+    wanted = Filter(since=some.since, until=some.until, database=some.database)
     with (
-        errors_reported(as_json=json, verbose=False),
-        reading(_journals(journal, config, database_url, script_location)) as source,
+        errors_reported(as_json=source.json, verbose=False),
+        reading(_journals(source)) as read,
     ):
-        found = revisions_of(all_runs(source.files, source.tally, wanted))
-        if json:
-            output.print_json({"revisions": to_jsonable(found[:count]), **_met(source)})
+        found = revisions_of(all_runs(read.files, read.tally, wanted))
+        if source.json:
+            output.print_json({"revisions": to_jsonable(found[: some.count]), **_met(read)})
         elif found:
-            print_revisions(output.console(), found[:count], len(found) - count)
+            print_revisions(output.console(), found[: some.count], len(found) - some.count)
         else:
-            output.tell_nothing_found("applied revision", str(source.journals))
+            output.tell_nothing_found("applied revision", str(read.journals))
 
 
 @app.command()
-def follow(
-    journal: logs_options.JournalFiles = None,
-    config: options.Config = None,
-    database_url: options.DatabaseURL = None,
-    script_location: options.ScriptLocation = None,
-    json: options.Json = False,
-) -> None:
+@options.expanded
+def follow(source: logs_options.Source) -> None:
     """New events as they come, one line each, until interrupted."""
     tally = Tally()
-    with errors_reported(as_json=json, verbose=False):
-        journals = _journals(journal, config, database_url, script_location)
-        code = follow_journals(journals, as_json=json, tally=tally)
+    with errors_reported(as_json=source.json, verbose=False):
+        code = follow_journals(_journals(source), as_json=source.json, tally=tally)
     output.tell_unreadable(tally)
     raise typer.Exit(code)
 
 
-def _journals(
-    named: Sequence[str] | None,
-    config: Path | None,
-    database_url: str | None,
-    script_location: str | None,
-) -> Journals:
+def _journals(source: logs_options.Source) -> Journals:
     return journal_paths(
-        named or (),
-        config=config,
-        database_url=database_url,
-        script_location=script_location,
+        source.journal or (),
+        config=source.config,
+        database_url=source.database_url,
+        script_location=source.script_location,
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+
+from orchestrator.cli import options
 
 _AGO: Final = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -102,3 +105,24 @@ Html = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", help="Write it as HTML.", show_default=False),
 ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The options of every command that reads journals: which ones, and how to print."""
+
+    journal: JournalFiles = None
+    config: options.Config = None
+    database_url: options.DatabaseURL = None
+    script_location: options.ScriptLocation = None
+    json: options.Json = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Some:
+    """The options of every command that shows the last ones of many."""
+
+    count: Count = 20
+    since: Since = None
+    until: Until = None
+    database: ByDatabase = None

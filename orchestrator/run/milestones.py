@@ -1,0 +1,126 @@
+"""A run in a few short lines, for whoever has configured no logging."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from orchestrator.events import (
+    TERMINAL,
+    DatabaseReady,
+    Event,
+    LockAcquired,
+    LockWaiting,
+    PlanMade,
+    RunCancelled,
+    RunFailed,
+    RunStarted,
+    StateObserved,
+)
+from orchestrator.results import AppliedRevision, Holder
+
+_LONG_SECONDS: Final = 2.0
+"""From when on a wait is told of while it lasts."""
+
+
+class Milestones:
+    """A sink that tells one line a milestone: how a run ended, and what it waits for long.
+
+    `arrow` stands between two versions.
+    """
+
+    def __init__(self, tell: Callable[[str], None], *, arrow: str = "→") -> None:
+        self._tell = tell
+        self._arrow = arrow
+        self._before: tuple[str, ...] = ()
+        self._state = ""
+        self._tasks: tuple[str, ...] = ()
+        self._began_at: datetime | None = None
+        self._waiting_since: datetime | None = None
+        self._waited_seconds = 0.0
+        self._holder: Holder | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case RunStarted():
+                self._began_at = event.at
+            case StateObserved():
+                self._before, self._state = event.versions, event.state
+            case LockWaiting():
+                self._wait(event)
+            case LockAcquired():
+                self._stop_waiting(event.at)
+                self._began_at = event.at
+            case PlanMade():
+                self._tasks = event.tasks
+            case _ if isinstance(event, TERMINAL):
+                self._stop_waiting(event.at)
+                self._tell(self._end(event))
+            case _:
+                pass
+
+    def _wait(self, event: LockWaiting) -> None:
+        self._waiting_since = self._waiting_since or event.at
+        self._holder = event.holder or self._holder
+        if event.waited_seconds >= _LONG_SECONDS:
+            at = self._holder.revision if self._holder is not None else None
+            revision = f", at revision {at}" if at else ""
+            self._tell(
+                f"waiting for {_process(self._holder)}{revision}: "
+                f"{event.waited_seconds:.0f} s so far"
+            )
+
+    def _stop_waiting(self, at: datetime) -> None:
+        if self._waiting_since is not None:
+            self._waited_seconds += (at - self._waiting_since).total_seconds()
+            self._waiting_since = None
+
+    def _end(self, event: Event) -> str:
+        match event:
+            case DatabaseReady() if event.led:
+                waited = f", {self._waited()}" if self._waited_seconds else ""
+                return f"{self._did(event)}{waited}"
+            case DatabaseReady() if self._waited_seconds:
+                return f"{self._waited()}, now at {_versions(event.versions)}"
+            case DatabaseReady() if self._state == "unrecognised":
+                return f"at {_versions(event.versions)}, which no script of this release has"
+            case DatabaseReady():
+                return f"already at {_versions(event.versions)}"
+            case RunFailed():
+                said = (line.strip() for line in event.message.splitlines())
+                return f"failed: {next(filter(None, said), event.error)}{_kept(event.applied)}"
+            case RunCancelled():
+                return f"stopped{_kept(event.applied) or ', nothing was changed'}"
+            case _:
+                raise AssertionError(f"{type(event).__name__} is no terminal event")
+
+    def _did(self, event: DatabaseReady) -> str:
+        began_at = self._began_at or event.at
+        after = f"in {(event.at - began_at).total_seconds():.2f} s"
+        if "create" in self._tasks:
+            return f"created {_versions(event.versions)} {after}"
+        if self._tasks == ("stamp",):
+            return f"stamped {_versions(event.versions)} {after}"
+        way = f"{_versions(self._before)} {self._arrow} {_versions(event.versions)}"
+        return f"migrated {way} {after}"
+
+    def _waited(self) -> str:
+        return f"waited {self._waited_seconds:.2f} s for {_process(self._holder)}"
+
+
+def _versions(versions: tuple[str, ...]) -> str:
+    return ", ".join(versions) or "base"
+
+
+def _process(holder: Holder | None) -> str:
+    if holder is None:
+        return "a process that has not told who it is"
+    host = "" if holder.host == socket.gethostname() else f"{holder.host} "
+    return f"{host}pid {holder.pid}"
+
+
+def _kept(applied: tuple[AppliedRevision, ...]) -> str:
+    return f", kept {', '.join(one.revision for one in applied)}" if applied else ""

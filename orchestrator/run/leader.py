@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.databases.base import patiently
-from orchestrator.databases.url import hide
-from orchestrator.decision.plan import Command, Job, Task
-from orchestrator.decision.state import DatabaseState
-from orchestrator.errors import (
-    Interrupted,
-    OrchestratorError,
-    TaskFailed,
-    VerificationFailed,
-)
-from orchestrator.events import Event
-from orchestrator.events import TaskFailed as TaskFailedEvent
-from orchestrator.results import AppliedRevision, Ended
+from orchestrator.decision.plan import Command, Job
+from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.events import Event, TaskFailed
+from orchestrator.results import Ended
+from orchestrator.run.proof import Proof
 from orchestrator.run.resources import Resources
 from orchestrator.run.work import Outcome, Work
 
 if TYPE_CHECKING:
     from orchestrator.revisions.scripts import Scripts
-
-_EMPTY: Final = (DatabaseState.ABSENT, DatabaseState.EMPTY)
 
 
 class Leader:
@@ -62,29 +53,31 @@ class Leader:
         error = self._run(scripts)
         outcome = self.outcome
         try:
-            self.found = found = self._found()
-        except OrchestratorError as unseen:
+            self.found = self._found()
+        except OrchestratorError as unavailable:
+            proof = self._proof(scripts, None)
             if error is None:
-                raise self._unseen(unseen) from unseen
-            failure = self._explained(error, scripts, None, ())
+                raise proof.unseen(unavailable) from unavailable
+            failure = self._told(proof, error)
             raise failure from failure.__cause__
-        applied = self._durable(scripts, found)
+        proof = self._proof(scripts, self.found)
         if error is None and not outcome.cancelled:
-            error = self._disproof(scripts, found)
+            error = proof.disproof()
         if error is not None:
-            error = self._explained(error, scripts, found, applied)
-            error.applied = applied
-            raise error
+            raise self._told(proof, error)
         ended = Ended(
-            versions=found,
+            versions=self.found,
             state_before=outcome.before.state if outcome.before else None,
-            applied=applied,
+            applied=proof.durable(),
             tasks=tuple(outcome.tasks),
             led=bool(outcome.plan),
             cancelled=outcome.cancelled,
         )
         self._remember(scripts, ended)
         return ended
+
+    def _proof(self, scripts: Scripts, found: tuple[str, ...] | None) -> Proof:
+        return Proof(self.outcome, self._job, scripts, self._database, found=found)
 
     def _run(self, scripts: Scripts) -> Any:
         """Run the pass; returns what was raised instead of raising it."""
@@ -140,125 +133,24 @@ class Leader:
             interrupted=lambda: None,
         )
 
-    def _durable(self, scripts: Scripts, found: tuple[str, ...]) -> tuple[AppliedRevision, ...]:
-        if not self.outcome.ran:
-            return ()
-        reached = scripts.ancestors(found)
-        down = self._job.command is Command.DOWNGRADE
-        return tuple(one for one in self.outcome.ran if (one.revision in reached) is not down)
-
-    def _disproof(self, scripts: Scripts, found: tuple[str, ...]) -> VerificationFailed | None:
-        """What contradicts the success that the pass claims."""
-        expected = self.outcome.expected
-        if expected is None or set(expected) != set(found):
-            return self._unproven(expected or (), found, "The work was not kept")
-        plan, before = self.outcome.plan, self.outcome.before
-        if not plan or before is None or self._job.command not in (Command.RUN, Command.UPGRADE):
-            return None
-        if scripts.missing(before.target, found):
-            return self._unproven(before.target, found, "The target was not reached")
-        return None
-
-    def _unseen(self, unseen: OrchestratorError) -> OrchestratorError:
-        """The error of a run whose work went well, and that could not look at it afterwards."""
-        if not self.outcome.plan:
-            return unseen
-        expected = self.outcome.expected or ()
-        reason = unseen.__cause__ or type(unseen).__name__
-        return VerificationFailed(
-            f"The work was done, but cannot be proved: the database "
-            f"{self._database.shown_url} could not be asked afterwards ({reason}). It should be "
-            f"at {', '.join(expected) or 'base'}. Start again: a run that finds it there does "
-            "nothing more.",
-            expected=expected,
-        )
-
-    def _unproven(
-        self, expected: tuple[str, ...], found: tuple[str, ...], what: str
-    ) -> VerificationFailed:
-        return VerificationFailed(
-            f"{what}: the database {self._database.shown_url} should be at "
-            f"{', '.join(expected) or 'base'}, and is at {', '.join(found) or 'base'}. "
-            "Something rolled the transaction back: see whether env.py or a revision swallows "
-            "an error.",
-            expected=expected,
-            found=found,
-        )
-
-    def _explained(
-        self,
-        error: Exception,
-        scripts: Scripts,
-        found: tuple[str, ...] | None,
-        applied: tuple[AppliedRevision, ...],
-    ) -> OrchestratorError:
-        """The error as the caller gets it; the failed task is told as an event, too.
-
-        Where the database could not be asked (`found` is None), nothing is said to be intact.
-        """
-        before = self.outcome.before.versions if self.outcome.before else ()
-        # A commit in the middle of a revision keeps half of it, and no version row tells.
-        committed = getattr(error, "committed", False)
-        rolled_back = (
-            found is not None and set(before) == set(found) and not applied and not committed
-        )
-        raised = self._translated(error, scripts, found or (), rolled_back)
-        if isinstance(raised, TaskFailed):
-            raised.rolled_back = rolled_back
+    def _told(self, proof: Proof, error: Exception) -> OrchestratorError:
+        """The error as the caller gets it; the failed task is told as an event, too."""
+        raised = proof.explained(error)
         task = self.outcome.task
         if task is not None:
-            revision = getattr(raised, "revision", None)
             report = raised.report()
             self._emit(
-                TaskFailedEvent(
+                TaskFailed(
                     task=task,
-                    revision=revision,
+                    revision=getattr(raised, "revision", None),
                     error=report.type,
                     message=report.message,
-                    rolled_back=rolled_back,
+                    rolled_back=proof.rolled_back(error),
                     file=getattr(raised, "file", None),
                     line=getattr(raised, "line", None),
                 )
             )
         return raised
-
-    def _translated(
-        self, error: Exception, scripts: Scripts, found: tuple[str, ...], rolled_back: bool
-    ) -> OrchestratorError:
-        from orchestrator.revisions.env_py import StepFailed  # imports Alembic
-        from orchestrator.revisions.failure import explain_task
-
-        if isinstance(error, OrchestratorError):
-            return error
-        cause = error.error if isinstance(error, StepFailed) else error
-        unavailable = self._database.explain(cause)
-        if unavailable is not None and not unavailable.busy:
-            return unavailable
-        step = error.step.revision if isinstance(error, StepFailed) else None
-        before = self.outcome.before
-        told = explain_task(
-            cause,
-            scripts,
-            task=self.outcome.task or Task.UPGRADE,
-            revision=step,
-            rolled_back=rolled_back,
-            was_empty=before is not None and before.state in _EMPTY,
-            advice=error.advice if isinstance(error, StepFailed) else None,
-        )
-        message = hide(str(told), self._database.url)
-        target = before.target if before else ()
-        if isinstance(told, VerificationFailed) or getattr(error, "swallowed", False):
-            failure: OrchestratorError = VerificationFailed(
-                f"{message}\nExpected {', '.join(target) or 'base'}, found "
-                f"{', '.join(found) or 'base'}.",
-                expected=target,
-                found=found,
-            )
-        else:
-            told.args = (message,)
-            failure = told
-        failure.__cause__ = cause
-        return failure
 
     def _remember(self, scripts: Scripts, ended: Ended) -> None:
         """Write down the target for warm starts, if that is where the database is."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from orchestrator.errors import LockTimeout
 from orchestrator.locks.waiting import acquire, hold
@@ -163,3 +166,87 @@ async def test_cancelled_inside_the_block() -> None:
             await anyio.sleep(DEADLINE_SECONDS)
     assert scope.cancelled_caught
     assert not lock.held
+
+
+class SlowLock:
+    """A lock that is asked in a thread; a try goes on until it is let through."""
+
+    name = "slow"
+    quick = False
+
+    def __init__(self) -> None:
+        self.let_through = threading.Event()
+        self.asked = threading.Event()
+        self.held = False
+        self.threads: set[int] = set()
+
+    def try_acquire(self) -> bool:
+        self.threads.add(threading.get_ident())
+        self.asked.set()
+        assert self.let_through.wait(DEADLINE_SECONDS)
+        self.held = True
+        return True
+
+    def release(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.held = False
+
+
+async def test_a_slow_lock_leaves_the_event_loop_free() -> None:
+    """It is this loop that lets the try through, while the try waits for it."""
+    lock = SlowLock()
+
+    async def let_through() -> None:
+        await to_thread.run_sync(lock.asked.wait, DEADLINE_SECONDS)
+        lock.let_through.set()
+
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(let_through)
+            async with hold(lock, timeout_seconds=5, between_tries=go_on):
+                assert lock.held
+
+    assert not lock.held
+    assert threading.get_ident() not in lock.threads
+
+
+async def test_a_try_that_comes_through_after_a_cancellation_is_taken_back() -> None:
+    """A thread cannot be stopped: whoever is cancelled meanwhile holds nothing in the end."""
+    lock = SlowLock()
+
+    async def take() -> None:
+        async with hold(lock, timeout_seconds=5, between_tries=go_on):
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(DEADLINE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            await to_thread.run_sync(lock.asked.wait, DEADLINE_SECONDS)
+            tasks.cancel_scope.cancel()
+            lock.let_through.set()
+
+    assert not lock.held
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_slow_try_and_asyncios_own_cancellation() -> None:
+    """No scope of anyio's shields from `task.cancel()`; the try is taken back all the same."""
+    lock = SlowLock()
+
+    async def take() -> None:
+        limiter = anyio.CapacityLimiter(1)  # so that the release comes after the try
+        async with hold(lock, timeout_seconds=5, between_tries=go_on, limiter=limiter):
+            await anyio.sleep_forever()
+
+    task = asyncio.create_task(take())
+    await to_thread.run_sync(lock.asked.wait, DEADLINE_SECONDS)
+    task.cancel()
+    await asyncio.sleep(0.01)
+    lock.let_through.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while lock.held:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)

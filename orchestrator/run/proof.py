@@ -1,0 +1,136 @@
+"""What came of a pass: whether its work has lasted, and what is said where it has not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.databases.base import Database
+from orchestrator.databases.url import hide
+from orchestrator.decision.plan import Command, Job, Task
+from orchestrator.decision.state import DatabaseState
+from orchestrator.errors import OrchestratorError, TaskFailed, VerificationFailed
+from orchestrator.results import AppliedRevision
+from orchestrator.run.work import Outcome
+
+if TYPE_CHECKING:
+    from orchestrator.revisions.scripts import Scripts
+
+_EMPTY: Final = (DatabaseState.ABSENT, DatabaseState.EMPTY)
+
+
+class Proof:
+    """The outcome of a pass, held against the version rows that a fresh connection finds.
+
+    `found` is None where the database could not be asked: then nothing is said to be intact.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        job: Job,
+        scripts: Scripts,
+        database: Database,
+        *,
+        found: tuple[str, ...] | None,
+    ) -> None:
+        self._outcome = outcome
+        self._job = job
+        self._scripts = scripts
+        self._database = database
+        self._found = found
+
+    def durable(self) -> tuple[AppliedRevision, ...]:
+        """Those of the revisions that ran that the version rows tell of."""
+        if not self._outcome.ran or self._found is None:
+            return ()
+        reached = self._scripts.ancestors(self._found)
+        down = self._job.command is Command.DOWNGRADE
+        return tuple(one for one in self._outcome.ran if (one.revision in reached) is not down)
+
+    def disproof(self) -> VerificationFailed | None:
+        """What contradicts the success that the pass claims."""
+        expected, found = self._outcome.expected, self._found or ()
+        if expected is None or set(expected) != set(found):
+            return self._unproven(expected or (), "The work was not kept")
+        plan, before = self._outcome.plan, self._outcome.before
+        if not plan or before is None or self._job.command not in (Command.RUN, Command.UPGRADE):
+            return None
+        if self._scripts.missing(before.target, found):
+            return self._unproven(before.target, "The target was not reached")
+        return None
+
+    def unseen(self, unavailable: OrchestratorError) -> OrchestratorError:
+        """The error of a run whose work went well, and that could not look at it afterwards."""
+        if not self._outcome.plan:
+            return unavailable
+        expected = self._outcome.expected or ()
+        reason = unavailable.__cause__ or type(unavailable).__name__
+        return VerificationFailed(
+            f"The work was done, but cannot be proved: the database "
+            f"{self._database.shown_url} could not be asked afterwards ({reason}). It should be "
+            f"at {', '.join(expected) or 'base'}. Start again: a run that finds it there does "
+            "nothing more.",
+            expected=expected,
+        )
+
+    def rolled_back(self, error: Exception) -> bool:
+        """Whether the database is as it was before the run."""
+        before = self._outcome.before.versions if self._outcome.before else ()
+        # A commit in the middle of a revision keeps half of it, and no version row tells.
+        committed = getattr(error, "committed", False)
+        as_before = self._found is not None and set(before) == set(self._found)
+        return as_before and not self.durable() and not committed
+
+    def explained(self, error: Exception) -> OrchestratorError:
+        """The error as the caller gets it, with what is durable all the same."""
+        told = self._translated(error)
+        if isinstance(told, TaskFailed):
+            told.rolled_back = self.rolled_back(error)
+        told.applied = self.durable()
+        return told
+
+    def _unproven(self, expected: tuple[str, ...], what: str) -> VerificationFailed:
+        found = self._found or ()
+        return VerificationFailed(
+            f"{what}: the database {self._database.shown_url} should be at "
+            f"{', '.join(expected) or 'base'}, and is at {', '.join(found) or 'base'}. "
+            "Something rolled the transaction back: see whether env.py or a revision swallows "
+            "an error.",
+            expected=expected,
+            found=found,
+        )
+
+    def _translated(self, error: Exception) -> OrchestratorError:
+        from orchestrator.revisions.env_py import StepFailed  # imports Alembic
+        from orchestrator.revisions.failure import explain_task
+
+        if isinstance(error, OrchestratorError):
+            return error
+        failed = error if isinstance(error, StepFailed) else None
+        cause = failed.error if failed is not None else error
+        unavailable = self._database.explain(cause)
+        if unavailable is not None and not unavailable.busy:
+            return unavailable
+        before, found = self._outcome.before, self._found or ()
+        told = explain_task(
+            cause,
+            self._scripts,
+            task=self._outcome.task or Task.UPGRADE,
+            revision=failed.step.revision if failed is not None else None,
+            rolled_back=self.rolled_back(error),
+            was_empty=before is not None and before.state in _EMPTY,
+            advice=failed.advice if failed is not None else None,
+        )
+        message = hide(str(told), self._database.url)
+        if isinstance(told, VerificationFailed) or (failed is not None and failed.swallowed):
+            target = before.target if before else ()
+            told = VerificationFailed(
+                f"{message}\nExpected {', '.join(target) or 'base'}, found "
+                f"{', '.join(found) or 'base'}.",
+                expected=target,
+                found=found,
+            )
+        else:
+            told.args = (message,)
+        told.__cause__ = cause
+        return told

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # Without bytecode every process would compile all it imports anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve test test-stacks test-matrix check soak bench bench-smoke clean
+.PHONY: run serve test coverage test-stacks test-matrix check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
 	@$(BIN)/orchestrator run --config config/orchestrator.toml
@@ -19,7 +19,10 @@ serve: .venv/app.done ## Serve the reference application with several workers, o
 	ORCHESTRATOR_DATABASE_URL=sqlite:///var/serve.db \
 		$(BIN)/uvicorn --factory app.main:create_app --workers $(WORKERS) --port $(PORT)
 
-test: .venv/test.done ## Run the whole test suite, with coverage of child processes
+test: .venv/test.done ## Run the whole test suite: ARGS=tests/run
+	$(BIN)/python -m pytest -n 4 $(ARGS)
+
+coverage: .venv/test.done ## The same with coverage of child processes, which takes twice as long
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 4 $(ARGS)
 	$(BIN)/coverage combine --quiet

@@ -30,10 +30,6 @@ import anyio._backends._asyncio
 import portalocker
 from alembic.config import Config
 
-import orchestrator.environment
-import orchestrator.revisions.env_py
-import orchestrator.revisions.failure
-import orchestrator.revisions.scripts  # noqa: F401 - all of these for the children
 from orchestrator import Orchestrator, Settings
 from orchestrator.events import DatabaseReady, Event, LockWaiting
 from orchestrator.locks.file import FileLock

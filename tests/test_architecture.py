@@ -81,7 +81,7 @@ KINDS = re.compile(r"sqlite|postgres|psycopg|mysql|mariadb", re.IGNORECASE)
 KNOW_KINDS = ("databases", "revisions.transactions")
 """Where it is known which databases there are: one file in each, and a row in their tables."""
 
-EXAMPLES = {"cli.init": {"sqlite:///app.db"}}
+EXAMPLES = {"cli.commands.init": {"sqlite:///app.db"}}
 """Texts for people, elsewhere, that name a database as an example."""
 
 

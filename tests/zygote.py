@@ -35,7 +35,7 @@ IMPORTED = (
     "sqlalchemy.dialects.sqlite",
     "orchestrator.cli",
     "orchestrator.environment",
-    "orchestrator.revisions.failure",
+    "orchestrator.revisions.task_errors",
 )
 """For the children. None of them may start a thread: the process forks."""
 

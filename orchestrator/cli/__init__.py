@@ -1,4 +1,4 @@
-"""The command line. One file a command group."""
+"""The command line. `commands/` has one file a command group, and `logs/` is one of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from orchestrator.cli import init, inspecting, running
+from orchestrator.cli.commands import init, inspect, run, tasks
 from orchestrator.cli.logs.commands import app as logs_app
 from orchestrator.cli.output import report_interrupt, report_usage
 
@@ -34,9 +34,8 @@ app = typer.Typer(
         "target (`status --check`), 128 + N stopped by signal N."
     ),
 )
-running.register(app)
-inspecting.register(app)
-init.register(app)
+for group in (run, tasks, inspect, init):
+    group.register(app)
 app.add_typer(logs_app)
 
 

@@ -15,8 +15,8 @@ from orchestrator.databases import DATABASES
 from orchestrator.databases.url import redact, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.revisions.context import Arguments, PassContext, PassOptions, env_py_ready
-from orchestrator.revisions.failure import explain_env_py
 from orchestrator.revisions.scripts import Scripts
+from orchestrator.revisions.task_errors import explain_env_py
 
 
 class _Seen(BaseException):

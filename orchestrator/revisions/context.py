@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
 from orchestrator.errors import ConfigurationError
-from orchestrator.revisions.host_logging import host_logging_kept
+from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions import TRANSACTIONS
 

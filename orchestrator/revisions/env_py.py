@@ -17,11 +17,11 @@ from orchestrator.errors import (
     Interrupted,
     OrchestratorError,
 )
+from orchestrator.revisions.configured import Environment
 from orchestrator.revisions.connections import only_one_database
 from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
-from orchestrator.revisions.environment import Environment
-from orchestrator.revisions.failure import explain_env_py
 from orchestrator.revisions.scripts import Scripts, Step
+from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS
 from orchestrator.revisions.transactions.base import Transaction
 

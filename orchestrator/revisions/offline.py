@@ -9,10 +9,10 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 
 from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.revisions.configured import Environment
 from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.env_py import Work
-from orchestrator.revisions.environment import Environment
-from orchestrator.revisions.faults import where
+from orchestrator.revisions.script_errors import where
 from orchestrator.revisions.scripts import Scripts
 
 

@@ -20,7 +20,7 @@ from alembic.util import CommandError, to_tuple
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
-from orchestrator.revisions.faults import explained, file_in_hand
+from orchestrator.revisions.script_errors import explained, file_in_hand
 
 
 @dataclass(frozen=True, slots=True)

@@ -430,7 +430,7 @@ def reachable(path: Path) -> Iterator[None]:
 AS_NOBODY = f"""
 import os
 import alembic.command, alembic.ddl.sqlite, anyio._backends._asyncio, sqlalchemy.dialects.sqlite
-import orchestrator.environment, orchestrator.revisions.env_py, orchestrator.revisions.failure
+import orchestrator.environment, orchestrator.revisions.env_py, orchestrator.revisions.task_errors
 from orchestrator.cli import main
 
 if os.geteuid() == 0:  # only now: the interpreter may lie where nobody can read

@@ -18,11 +18,6 @@ ROOT = Path(__file__).parents[2]
 
 def import_everything() -> None:
     """Import what the racers need, once, before they are forked."""
-    import orchestrator.cli
-    import orchestrator.environment
-    import orchestrator.revisions.env_py
-    import orchestrator.revisions.failure
-    import orchestrator.revisions.scripts  # noqa: F401 - for the children
 
 
 class Pipe:

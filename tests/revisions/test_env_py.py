@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator import ConfigurationError, OrchestratorError, TaskFailed, VerificationFailed
-from orchestrator.revisions.host_logging import host_logging_kept
+from orchestrator.revisions.application_logging import host_logging_kept
 from tests.projects import Project
 from tests.revisions.conftest import Migrate
 

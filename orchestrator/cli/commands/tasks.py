@@ -1,4 +1,4 @@
-"""The commands that work on the database: run, wait, create, stamp, upgrade, downgrade."""
+"""The commands of one task each: create, stamp, upgrade, downgrade."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import typer
 from typer.core import TyperCommand
 
 from orchestrator.cli import options
-from orchestrator.cli.options import make_orchestrator
-from orchestrator.cli.output import errors_reported, failed_before_running, stdout
-from orchestrator.cli.performing import perform
+from orchestrator.cli.output import stdout
+from orchestrator.cli.perform import make_for, perform
 from orchestrator.decision.plan import Command
-from orchestrator.orchestrator import Orchestrator
 
 _BACKWARDS: Final = re.compile(r"-\d+")
 
@@ -22,10 +20,9 @@ Revision = Annotated[str, typer.Argument(metavar="REV", show_default=True)]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
-    for command in (run, wait, create):
-        app.command()(options.expanded(command))
-    for single in (stamp, upgrade, downgrade):
-        app.command(cls=_TakesRevision)(options.expanded(single))
+    app.command()(options.expanded(create))
+    for command in (stamp, upgrade, downgrade):
+        app.command(cls=_TakesRevision)(options.expanded(command))
 
 
 class _TakesRevision(TyperCommand):
@@ -52,31 +49,6 @@ class _TakesRevision(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def run(
-    where: options.Where,
-    *,
-    target: options.Target = None,
-    bootstrap: options.Bootstrap = None,
-    running: options.Running,
-) -> None:
-    """Bring the database to its target, or wait until another process has.
-
-    Safe to start in any number of processes at once: exactly one does the work. An empty
-    database is filled by its revisions, or created from the metadata (`--bootstrap create`).
-    """
-    orchestrator = _orchestrator(where, running, Command.RUN, target=target, bootstrap=bootstrap)
-    perform(orchestrator, Command.RUN, running=running)
-
-
-def wait(where: options.Where, *, target: options.Target = None, running: options.Running) -> None:
-    """Wait until the database is at its target; never migrate, never take a lock.
-
-    For processes that start beside a deploy job which runs `orchestrator run`.
-    """
-    orchestrator = _orchestrator(where, running, Command.RUN, target=target, mode="follow")
-    perform(orchestrator, Command.RUN, running=running)
-
-
 def create(
     where: options.Where,
     running: options.Running,
@@ -88,7 +60,7 @@ def create(
 
     Skips what only revisions make: seed rows, triggers, views.
     """
-    orchestrator = _orchestrator(where, running, Command.CREATE)
+    orchestrator = make_for(where, running, Command.CREATE)
     report = perform(orchestrator, Command.CREATE, running=running, stamp_created=not no_stamp)
     if no_stamp and report.led and not running.json:
         stdout().print("Not stamped. Next: `orchestrator stamp heads`.")
@@ -106,28 +78,17 @@ def stamp(
     ] = False,
 ) -> None:
     """Set the version rows to a revision (or `heads`, `base`) without running any."""
-    orchestrator = _orchestrator(where, running, Command.STAMP)
+    orchestrator = make_for(where, running, Command.STAMP)
     perform(orchestrator, Command.STAMP, revision, running=running, force=force, purge=purge)
 
 
 def upgrade(where: options.Where, running: options.Running, revision: Revision = "heads") -> None:
     """Run the revisions up to one: a revision, `heads`, or `+2` from where the database is."""
-    orchestrator = _orchestrator(where, running, Command.UPGRADE)
+    orchestrator = make_for(where, running, Command.UPGRADE)
     perform(orchestrator, Command.UPGRADE, revision, running=running)
 
 
 def downgrade(where: options.Where, running: options.Running, revision: Revision) -> None:
     """Take back the revisions beyond one: a revision, `base`, or `-1` for the last one."""
-    orchestrator = _orchestrator(where, running, Command.DOWNGRADE)
+    orchestrator = make_for(where, running, Command.DOWNGRADE)
     perform(orchestrator, Command.DOWNGRADE, revision, running=running)
-
-
-def _orchestrator(
-    where: options.Where, running: options.Running, command: Command, **settings: Any
-) -> Orchestrator:
-    wrap = failed_before_running(command)
-    with errors_reported(as_json=running.json, verbose=running.verbose, wrap=wrap):
-        return make_orchestrator(
-            where, lock_timeout_seconds=running.lock_timeout, log=running.log, **settings
-        )
-    raise AssertionError("an error that is reported ends the command")

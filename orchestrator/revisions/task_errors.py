@@ -18,7 +18,7 @@ from orchestrator.errors import (
     VerificationFailed,
 )
 from orchestrator.results import Revision
-from orchestrator.revisions.faults import where
+from orchestrator.revisions.script_errors import where
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions.base import TransactionEnded, TransactionError
 

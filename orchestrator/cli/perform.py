@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from typing import Any
 
 import anyio
 import typer
 
-from orchestrator.cli.options import Running
+from orchestrator.cli.options import Running, Where, make_orchestrator
 from orchestrator.cli.output import (
+    errors_reported,
+    failed_before_running,
     plainly,
     print_error,
     print_json,
@@ -23,6 +26,16 @@ from orchestrator.decision.plan import Command
 from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import RunReport
+
+
+def make_for(where: Where, running: Running, command: Command, **settings: Any) -> Orchestrator:
+    """The orchestrator that is to run a command; where there is none, the command is ended."""
+    wrap = failed_before_running(command)
+    with errors_reported(as_json=running.json, verbose=running.verbose, wrap=wrap):
+        return make_orchestrator(
+            where, lock_timeout_seconds=running.lock_timeout, log=running.log, **settings
+        )
+    raise AssertionError("an error that is reported ends the command")
 
 
 def perform(

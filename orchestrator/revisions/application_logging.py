@@ -16,19 +16,19 @@ from typing import Any
 
 
 def _file_config(*args: Any, **options: Any) -> Any:
-    from orchestrator.revisions.host_logging import configure_elsewhere
+    from orchestrator.revisions.application_logging import configure_elsewhere
 
     return configure_elsewhere("fileConfig", args, options)
 
 
 def _dict_config(*args: Any, **options: Any) -> Any:
-    from orchestrator.revisions.host_logging import configure_elsewhere
+    from orchestrator.revisions.application_logging import configure_elsewhere
 
     return configure_elsewhere("dictConfig", args, options)
 
 
 def _basic_config(*args: Any, **options: Any) -> Any:
-    from orchestrator.revisions.host_logging import configure_elsewhere
+    from orchestrator.revisions.application_logging import configure_elsewhere
 
     return configure_elsewhere("basicConfig", args, options)
 

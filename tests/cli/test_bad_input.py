@@ -86,6 +86,7 @@ CASES = {
     "missing argument": Case("stamp", 2, ("REV",)),
     "one argument too many": Case("upgrade r1 r2", 2, ("r2",)),
     "wrong option": Case("run --bootstrap creat", 2, ("--bootstrap", "upgrade or create")),
+    "wrong log": Case("run --log loud", 2, ("--log", "auto or console or json or off")),
     "wrong number": Case("run --lock-timeout soon", 2, ("--lock-timeout", "number of seconds")),
     "negative number": Case("run --lock-timeout -1", 2, ("--lock-timeout", "0 or more seconds")),
     "relative target": Case("run --target +1", 2, ("--target", "single command")),

@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from tests.projects import Project, make_project
+from tests.zygote import Zygote, shared_zygote
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile(
@@ -29,6 +30,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("ORCHESTRATOR_") or name == "DATABASE_URL":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Zygote:
+    """What forks the command line where a fresh interpreter is not the point; one a worker."""
+    return shared_zygote()
 
 
 @pytest.fixture

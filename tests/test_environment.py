@@ -48,14 +48,6 @@ def project(project: Project) -> Project:
     return project
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """What forks the command; one for all tests of a worker."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
 @pytest.fixture
 def alembic(project: Project, zygote: Zygote) -> Alembic:
     """Run the plain `alembic` command in the project, in a process of its own."""

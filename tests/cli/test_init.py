@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,10 @@ from tests.zygote import Zygote
 Run = Callable[..., Finished]
 
 
-@pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+@pytest.fixture
+def run(zygote: Zygote) -> Run:
     """Run the command line in a project, forked."""
-    zygote = Zygote()
-    yield lambda project, *arguments: zygote.run(project, *arguments, processes=1)[0]
-    zygote.close()
+    return lambda project, *arguments: zygote.run(project, *arguments, processes=1)[0]
 
 
 def others(path: Path) -> list[Path]:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.projects import Finished, Project
 from tests.zygote import Zygote
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """What forks the command line where the process itself is not the point."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture

@@ -242,14 +242,6 @@ class TestNativeAsyncio:
         assert is_held(lock) is False
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """What forks the command line; one for all tests of a worker."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
 def wait_until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():

@@ -6,23 +6,14 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.projects import Finished, Project, finish
 from tests.zygote import Zygote
 
 WAITERS = 15
 DEADLINE_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 def soon(condition: Callable[[], object], what: str) -> None:

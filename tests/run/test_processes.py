@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,6 @@ from tests.zygote import Zygote
 STARTERS = 8
 REPETITIONS = 10
 DEADLINE_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """What forks the starters; one for all tests of a worker."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> None:

@@ -59,14 +59,6 @@ def leader(project: Project, gate: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """What forks those who come later: an interpreter of their own takes a second to start."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
 @pytest.fixture
 def command(project: Project, zygote: Zygote) -> Command:
     """Runs the command line in the project, to its end."""

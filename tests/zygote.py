@@ -53,13 +53,14 @@ None of them may start a thread: the process forks.
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class Forked:
     """A process of the command line, started by a `Zygote`."""
 
     pid: int
     output: Path
     zygote: Zygote
+    ended: Finished | None = None
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal. It cannot have been reaped before `finish`."""
@@ -68,16 +69,26 @@ class Forked:
     @property
     def runs(self) -> bool:
         """Whether it has not ended yet."""
-        return bool(self.zygote.order({"runs": self.pid}))
+        return self.ended is None and bool(self.zygote.order({"runs": self.pid}))
+
+    @property
+    def stderr(self) -> str:
+        """What it has written to standard error so far."""
+        return self.output.with_suffix(".err").read_text()
 
     def finish(self) -> Finished:
         """Wait for its end; it is killed at the deadline."""
-        code = self.zygote.order({"wait": self.pid})
-        return Finished(
-            code,
-            self.output.with_suffix(".out").read_text(),
-            self.output.with_suffix(".err").read_text(),
-        )
+        if self.ended is None:
+            code = self.zygote.order({"wait": self.pid})
+            stdout = self.output.with_suffix(".out").read_text()
+            self.ended = Finished(code, stdout, self.stderr)
+        return self.ended
+
+    def kill(self) -> Finished:
+        """Kill it, where it has not ended yet, and reap it."""
+        if self.ended is None:
+            self.send(signal.SIGKILL)
+        return self.finish()
 
 
 class Zygote:
@@ -104,7 +115,8 @@ class Zygote:
     ) -> list[Forked]:
         """Start the command line in a project; all processes begin at once.
 
-        `prelude` is a script that each of them runs first, to widen a gap or hang in one.
+        `prelude` is a script that each of them runs first, to widen a gap or hang in one; where
+        it exits, it is run instead.
         """
         directory = Path(self._outputs.name)
         outputs = [directory / f"process{next(self._numbers)}" for _ in range(processes)]
@@ -218,7 +230,7 @@ def _command_line(order: Mapping[str, Any], output: str) -> int:
     sys.argv = ["orchestrator", *order["arguments"]]
     try:
         if order["prelude"]:
-            runpy.run_path(order["prelude"])
+            runpy.run_path(order["prelude"], run_name="__main__")
         main()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))

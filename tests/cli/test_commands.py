@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project, finish
+from tests.projects import Project
+from tests.zygote import Zygote
 
 MODELS = """
 import sqlalchemy as sa
@@ -245,13 +246,13 @@ def test_the_sql_of_a_plan_does_what_run_would(chained: Project) -> None:
     assert chained.run("status", "--check").code == 0
 
 
-def test_wait_returns_when_another_process_has_migrated(project: Project) -> None:
+def test_wait_returns_when_another_process_has_migrated(project: Project, zygote: Zygote) -> None:
     """It never leads, and is not ready before the last revision is durable."""
     project.chain(2, seconds=0.3)
-    waiting = project.start("wait", "--json")
+    [waiting] = zygote.start(project, "wait", "--json")
     # It follows a database that does not exist, until the other process makes it.
     led = project.run("run", "--json")
-    waited = finish(waiting)
+    waited = waiting.finish()
 
     assert led.json["led"] is True
     assert waited.code == 0, waited.stderr

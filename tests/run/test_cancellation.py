@@ -281,7 +281,7 @@ class TestSignals:
         [process] = zygote.start(gated, "run")
         wait_until((gated.path / "entered").exists)
         process.send(number)
-        wait_until(lambda: "Once more" in process.output.with_suffix(".err").read_text())
+        wait_until(lambda: "Once more" in process.stderr)
         process.send(number)
         ended = process.finish()
 

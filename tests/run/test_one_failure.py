@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.projects import Finished, Project, finish
+from tests.projects import Finished, Project
 from tests.zygote import Zygote
 
 WAITERS = 15
@@ -99,7 +99,7 @@ def test_each_tries_for_itself(project: Project, zygote: Zygote) -> None:
     assert len(set(pids(attempts))) == 4
 
 
-def test_another_release_tries_for_itself(project: Project) -> None:
+def test_another_release_tries_for_itself(project: Project, zygote: Zygote) -> None:
     """Whose scripts differ from the leader's does not fail with it: its own may be sound."""
     attempts = failing(project, waiters=2)
     shutil.copytree(project.path / "migrations", project.path / "newer")
@@ -107,12 +107,12 @@ def test_another_release_tries_for_itself(project: Project) -> None:
     Project(project.path).revision("r3", "r1")
     shutil.move(project.path / "migrations" / "versions" / "r3.py", project.path / "newer/versions")
 
-    leader = project.start("run", "--json")
+    [leader] = zygote.start(project, "run", "--json")
     soon(attempts.exists, "the leader is at work")
-    same = project.start("run", "--json")
-    newer = project.start("run", "--json", ORCHESTRATOR_SCRIPT_LOCATION="newer")
+    [same] = zygote.start(project, "run", "--json")
+    [newer] = zygote.start(project, "run", "--json", ORCHESTRATOR_SCRIPT_LOCATION="newer")
 
-    ended = [finish(process) for process in (leader, same, newer)]
+    ended = [process.finish() for process in (leader, same, newer)]
     assert [one.code for one in ended] == [1, 1, 0], [one.stderr for one in ended]
     assert [one.json["error"] and one.json["error"]["type"] for one in ended] == [
         "TaskFailed",

@@ -6,15 +6,14 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.projects import Finished, Project, finish
-from tests.zygote import Zygote
+from tests.projects import Finished, Project
+from tests.zygote import Forked, Zygote
 
 DEADLINE_SECONDS = 60.0
 Command = Callable[..., Finished]
@@ -49,14 +48,13 @@ def gate(project: Project) -> Path:
 
 
 @pytest.fixture
-def leader(project: Project, gate: Path) -> Iterator[subprocess.Popen[str]]:
+def leader(project: Project, gate: Path, zygote: Zygote) -> Iterator[Forked]:
     """A process in the middle of the second revision, which its record tells."""
-    process = project.start("run", "--json")
+    [process] = zygote.start(project, "run", "--json")
     soon(Path(f"{gate}-reached").exists, "the leader is at work")
     soon(lambda: '"revision": "r2"' in (project.state / "run.json").read_text(), "it is told")
     yield process
     process.kill()
-    process.communicate()
 
 
 @pytest.fixture
@@ -93,10 +91,10 @@ class TestStopped:
     """A stopped leader keeps its lock."""
 
     def test_at_the_deadline_nothing_has_changed(
-        self, project: Project, gate: Path, leader: subprocess.Popen[str], command: Command
+        self, project: Project, gate: Path, leader: Forked, command: Command
     ) -> None:
         """Waiters fail with `LockTimeout`, which names the holder; the leader can go on."""
-        leader.send_signal(signal.SIGSTOP)
+        leader.send(signal.SIGSTOP)
 
         ended = command("run", "--lock-timeout", "0.5")
 
@@ -112,31 +110,29 @@ class TestStopped:
         assert tables(project) == set()
 
         gate.touch()
-        leader.send_signal(signal.SIGCONT)
-        done = finish(leader)
+        leader.send(signal.SIGCONT)
+        done = leader.finish()
         assert (done.code, done.json["versions"]) == (0, ["r2"]), done.stderr
 
     def test_status_shows_who_holds_it(
-        self, project: Project, leader: subprocess.Popen[str], command: Command
+        self, project: Project, leader: Forked, command: Command
     ) -> None:
         """Alive or stopped it is shown; dead, the lock is free, whatever the record claims."""
         for number in (signal.SIGCONT, signal.SIGSTOP):
-            leader.send_signal(number)
+            leader.send(number)
             lock = command("status").json["lock"]
             assert (lock["held"], lock["holder"]["pid"]) == (True, leader.pid)
         leader.kill()
-        finish(leader)
         record = json.loads((project.state / "run.json").read_text())
         assert (record["outcome"], record["holder"]["pid"]) == (None, leader.pid)
         lock = command("status").json["lock"]
         assert (lock["held"], lock["holder"]) == (False, None)
 
     def test_a_pid_that_was_reused(
-        self, project: Project, gate: Path, leader: subprocess.Popen[str], command: Command
+        self, project: Project, gate: Path, leader: Forked, command: Command
     ) -> None:
         """That somebody lives who has the holder's pid does not make the lock held."""
         leader.kill()
-        finish(leader)
         path = project.state / "run.json"
         record = json.loads(path.read_text())
         record["holder"]["pid"] = os.getpid()
@@ -152,14 +148,14 @@ class TestKilled:
     """A dead leader is replaced."""
 
     def test_the_next_takes_over(
-        self, project: Project, gate: Path, leader: subprocess.Popen[str]
+        self, project: Project, gate: Path, leader: Forked, zygote: Zygote
     ) -> None:
         """All of the work is done, by the one that waited."""
-        waiter = project.start("run", "--json")
+        [waiter] = zygote.start(project, "run", "--json")
         soon(lambda: waiter.pid in waiting(project), "it waits")
-        leader.kill()
+        leader.send(signal.SIGKILL)
         gate.touch()
-        ended = finish(waiter)
+        ended = waiter.finish()
         assert ended.code == 0, ended.stderr
         assert [one["revision"] for one in ended.json["applied"]] == ["r1", "r2"]
         assert tables(project) == {"one", "two", "alembic_version"}
@@ -170,23 +166,23 @@ class TestToldToEnd:
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_waiter(
-        self, project: Project, leader: subprocess.Popen[str], number: signal.Signals
+        self, project: Project, leader: Forked, zygote: Zygote, number: signal.Signals
     ) -> None:
         """It ends at once, with 128 + the signal, one terminal event, and holds nothing."""
-        waiter = project.start("run", "--json")
+        [waiter] = zygote.start(project, "run", "--json")
         soon(lambda: waiter.pid in waiting(project), "it waits")
-        waiter.send_signal(number)
-        ended = finish(waiter)
+        waiter.send(number)
+        ended = waiter.finish()
         assert ended.code == 128 + number, ended.stderr
         assert ended.json["outcome"] == "cancelled"
         assert terminal(project, waiter.pid) == ["run_cancelled"]
-        assert leader.poll() is None
+        assert leader.runs
 
-    def test_a_leader(self, project: Project, gate: Path, leader: subprocess.Popen[str]) -> None:
+    def test_a_leader(self, project: Project, gate: Path, leader: Forked) -> None:
         """It finishes the revision it is at. After the last one that is the end: ready."""
-        leader.send_signal(signal.SIGTERM)
+        leader.send(signal.SIGTERM)
         gate.touch()
-        ended = finish(leader)
+        ended = leader.finish()
         assert (ended.code, ended.json["outcome"]) == (0, "ready"), ended.stderr
         assert terminal(project, leader.pid) == ["database_ready"]
 
@@ -199,11 +195,11 @@ class TestToldToEnd:
     ) -> None:
         """What has run is kept; the rest is left to the next, who finds the lock free."""
         project.revision("r3", "r2")
-        leader: subprocess.Popen[str] = request.getfixturevalue("leader")
-        leader.send_signal(signal.SIGTERM)
+        leader: Forked = request.getfixturevalue("leader")
+        leader.send(signal.SIGTERM)
         soon(lambda: _told(leader), "it was told")
         gate.touch()
-        ended = finish(leader)
+        ended = leader.finish()
         assert (ended.code, ended.json["outcome"]) == (143, "cancelled"), ended.stderr
         assert ended.json["versions"] == ["r2"]
         assert [one["revision"] for one in ended.json["applied"]] == ["r1", "r2"]
@@ -216,22 +212,20 @@ class TestToldToEnd:
         self,
         project: Project,
         gate: Path,
-        leader: subprocess.Popen[str],
+        leader: Forked,
         second: signal.Signals,
         command: Command,
     ) -> None:
         """The second signal ends the process at once, and the database is as it was."""
-        leader.send_signal(signal.SIGTERM)
+        leader.send(signal.SIGTERM)
         soon(lambda: _told(leader), "it was told")
-        leader.send_signal(second)
-        leader.wait(DEADLINE_SECONDS)
-        assert leader.returncode == 128 + second
+        leader.send(second)
+        assert leader.finish().code == 128 + second
         assert tables(project) == set()
         gate.touch()
         ended = command("run", "--lock-timeout", "0")
         assert (ended.code, ended.json["versions"]) == (0, ["r2"]), ended.stderr
 
 
-def _told(process: subprocess.Popen[str]) -> bool:
-    assert process.stderr is not None
-    return "Once more stops at once" in process.stderr.readline()
+def _told(process: Forked) -> bool:
+    return "Once more stops at once" in process.stderr

@@ -38,7 +38,8 @@ from tests.journals import (
     write,
     write_starts,
 )
-from tests.projects import Project, finish
+from tests.projects import Project
+from tests.zygote import Zygote
 
 LOGS = "from orchestrator.cli.logs.commands import app; app()"
 GOLDEN = Path(__file__).parent / "golden"
@@ -608,14 +609,14 @@ def test_follow_reads_standard_input_to_its_end(logs: Logs, journal: Path) -> No
 # The real command
 
 
-def test_a_real_start(project: Project, logs: Logs) -> None:
+def test_a_real_start(project: Project, zygote: Zygote, logs: Logs) -> None:
     """Four processes of `orchestrator run` at once, then two whose migration fails.
 
     One led; who waited is linked to it; they are one start; a failure has its file and line.
     """
     path = project.state / "journal.jsonl"
     project.chain(3, seconds=0.2)
-    ended = [finish(process) for process in [project.start("run") for _ in range(4)]]
+    ended = zygote.run(project, "run", processes=4)
     assert [end.code for end in ended] == [0] * 4
     runs = json.loads(logs("runs", "--json", on=path).stdout)["runs"]
     (leader,) = [run for run in runs if run["role"] == "led"]

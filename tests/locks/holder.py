@@ -1,4 +1,4 @@
-"""A process that holds a lock on command: one word on standard input, one answer back."""
+"""A process that holds a lock on command: one word comes over a socket, one answer goes back."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.host.directory import open_shared
 from orchestrator.locks.base import Lock
 from orchestrator.locks.file import FileLock
+from tests.projects import Project
+from tests.zygote import shared_zygote
 
+DEADLINE_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,49 +31,53 @@ def make_lock(kind: str, where: str) -> Lock:
 
 
 class HolderProcess:
-    """The same lock in another process."""
+    """The same lock in another process, which is forked: an interpreter takes longer to start."""
 
     def __init__(self, kind: str, where: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.locks.holder", kind, where],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as door:
+            address = f"{directory}/door"  # a short one: the kernel takes no more than 107 bytes
+            door.bind(address)
+            door.listen()
+            door.settimeout(DEADLINE_SECONDS)
+            [self.process] = shared_zygote().start(
+                Project(ROOT), kind, where, address, prelude=Path(__file__)
+            )
+            self._socket, _ = door.accept()
+        self._socket.settimeout(DEADLINE_SECONDS)
+        self._answers = self._socket.makefile("r")
 
     def ask(self, word: str) -> str:
         """Have it do something; returns the answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().strip()
-        assert answer, f"the process ended on {word!r}: {self.process.poll()}"
+        self._socket.sendall(f"{word}\n".encode())
+        answer = self._answers.readline().strip()
+        assert answer, f"the process ended on {word!r}: {self.process.stderr}"
         return answer
 
     def acquire(self) -> bool:
         """Whether it has the lock now."""
         return self.ask("acquire") == "True"
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: signal.Signals) -> None:
         """Send a signal; after SIGKILL it is dead when this returns."""
-        self.process.send_signal(number)
+        self.process.send(number)
         if number == signal.SIGKILL:
-            self.process.wait(30)
+            self.process.finish()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self._answers.close()
+        self._socket.close()
 
 
-def serve(lock: Lock) -> None:
-    """Do what the lines of standard input say."""
-    for line in sys.stdin:
-        print(_do(lock, line.strip()), flush=True)  # noqa: T201 - the answer
+def serve(lock: Lock, address: str) -> None:
+    """Do what the lines that come over the socket say."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        for line in connection.makefile("r"):
+            connection.sendall(f"{_do(lock, line.strip())}\n".encode())
 
 
 def _do(lock: Lock, word: str) -> Any:  # noqa: C901 - a table of words
@@ -104,4 +113,5 @@ def _do(lock: Lock, word: str) -> Any:  # noqa: C901 - a table of words
 
 
 if __name__ == "__main__":
-    serve(make_lock(*sys.argv[1:]))
+    serve(make_lock(*sys.argv[1:3]), sys.argv[3])
+    sys.exit()

@@ -51,19 +51,9 @@ def project(project: Project) -> Project:
 @pytest.fixture
 def alembic(project: Project, zygote: Zygote) -> Alembic:
     """Run the plain `alembic` command in the project, in a process of its own."""
-    prelude = project.write(
-        "prelude.py",
-        """
-        import sys
-        from alembic.config import main
-
-        sys.exit(main(sys.argv[1:], prog="alembic"))
-        """,
-    )
 
     def alembic(*arguments: str, succeeds: bool = True, **variables: str) -> Finished:
-        [process] = zygote.start(project, *arguments, prelude=prelude, **variables)
-        ended = process.finish()
+        ended = zygote.alembic(project, *arguments, **variables)
         assert (ended.code == 0) is succeeds, ended.stdout + ended.stderr
         return ended
 

@@ -27,6 +27,7 @@ from typing import Any
 from tests.projects import Finished, Project
 
 ROOT = Path(__file__).parents[1]
+PLAIN_ALEMBIC = ROOT / "tests" / "plain_alembic.py"
 DEADLINE_SECONDS = 60.0
 IMPORTED = (
     "alembic.command",
@@ -135,6 +136,11 @@ class Zygote:
         """Run the command line in so many processes at once, to their end."""
         started = self.start(project, *arguments, processes=processes)
         return [process.finish() for process in started]
+
+    def alembic(self, project: Project, *arguments: str, **variables: str) -> Finished:
+        """Run the plain `alembic` command in a project, to its end."""
+        [process] = self.start(project, *arguments, prelude=PLAIN_ALEMBIC, **variables)
+        return process.finish()
 
     def order(self, order: Mapping[str, Any]) -> Any:
         """Have something done."""

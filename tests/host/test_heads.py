@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from orchestrator.host.directory import open_shared
 from orchestrator.host.heads import HeadsFile, resolve
 from orchestrator.revisions.config import config_files
 from tests.projects import Project
+from tests.zygote import Zygote
 
 KNOWN = KnownTarget(versions=("r2",), version_table="alembic_version", version_table_schema=None)
 
@@ -324,20 +324,15 @@ def merged(project: Project) -> str:
 
 @pytest.mark.parametrize("shape", [several_heads, depending, explicit, labelled, merged])
 def test_the_remembered_rows_are_those_that_alembic_writes(
-    tmp_path: Path, project: Project, shape: Callable[[Project], str]
+    tmp_path: Path, project: Project, zygote: Zygote, shape: Callable[[Project], str]
 ) -> None:
     """With several heads, dependencies, labels or an explicit target, the rows are Alembic's."""
     target = shape(project)
     project.write("alembic.ini", "[alembic]\nscript_location = migrations\n")
     stock = tmp_path / "stock.db"
-    subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", target],
-        cwd=project.path,
-        env=project.environment(ORCHESTRATOR_DATABASE_URL=f"sqlite:///{stock}"),
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    stock_url = f"sqlite:///{stock}"
+    upgraded = zygote.alembic(project, "upgrade", target, ORCHESTRATOR_DATABASE_URL=stock_url)
+    assert upgraded.code == 0, upgraded.stderr
     assert project.run("run", "--target", target).code == 0
     assert rows_of(project.database) == rows_of(stock)
     remembered = json.loads((project.state / "heads.json").read_text())["known"]["versions"]

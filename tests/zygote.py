@@ -42,7 +42,9 @@ IMPORTED = (
     "orchestrator.locks.file",
     "orchestrator.revisions.connections",
     "orchestrator.revisions.differences",
+    "orchestrator.revisions.env_py",
     "orchestrator.revisions.task_errors",
+    "orchestrator.revisions.scripts",
     "orchestrator.run.inspection",
     "orchestrator.run.leader",
     "orchestrator.run.work",
@@ -168,11 +170,23 @@ def shared_zygote() -> Zygote:
     return zygote
 
 
-def serve() -> None:
-    """Do what the lines of standard input order, one after the other."""
+def prepare() -> None:
+    """Do, once and before the forks, what each child would have to do anew."""
+    import typer.main
+
     for module in IMPORTED:
         importlib.import_module(module)
-    _build_commands()
+
+    from orchestrator.cli import app
+
+    # Typer would make its tree of commands in each child: 20 ms of a processor.
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(app)
+
+
+def serve() -> None:
+    """Do what the lines of standard input order, one after the other."""
+    prepare()
     for line in sys.stdin:
         order = json.loads(line)
         if "start" in order:
@@ -184,16 +198,6 @@ def serve() -> None:
             answer = _wait(order["wait"])
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-
-
-def _build_commands() -> None:
-    """Have Typer make the tree of commands here; each child would need 20 ms of a processor."""
-    import typer.main
-
-    from orchestrator.cli import app
-
-    typer.main.get_command = cache(typer.main.get_command)
-    typer.main.get_command(app)
 
 
 def _wait(pid: int) -> int:

@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.races.plan import make_round
-from tests.races.processes import import_everything
 from tests.races.race import Race, Result, undisturbed
+from tests.zygote import prepare
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = random.randrange(10**9) if arguments.seed is None else arguments.seed
     rounds = arguments.rounds or (20 if arguments.seconds is None else 10**9)
-    import_everything()
+    prepare()
     prefixes = undisturbed()
     began = time.monotonic()
     faults: Counter[str] = Counter()

@@ -16,10 +16,6 @@ from tests.races import racer
 ROOT = Path(__file__).parents[2]
 
 
-def import_everything() -> None:
-    """Import what the racers need, once, before they are forked."""
-
-
 class Pipe:
     """What a child tells; it holds 64 KiB, which is more than any of them has to say."""
 

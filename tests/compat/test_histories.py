@@ -9,6 +9,7 @@ import pytest
 
 from tests.compat.projects import Existing, assert_failed, assert_ready, existing
 from tests.projects import Finished
+from tests.zygote import Zygote
 
 Run = Callable[..., Finished]
 
@@ -47,25 +48,19 @@ def test_several_heads_by_creation(tmp_path: Path, run: Run) -> None:
     "target",
     ["shop@head", "shop", "blog@head", "b1", "blog@head-1", "a1+1", "shop@+1", "heads", "a"],
 )
-def test_targets(tmp_path: Path, run: Run, target: str) -> None:
+def test_targets(tmp_path: Path, run: Run, zygote: Zygote, target: str) -> None:
     """`upgrade` takes every identifier, and goes where `alembic upgrade` goes."""
     project, stock = two_branches(tmp_path / "ours"), two_branches(tmp_path / "stock")
-    stock.python(
-        f"""
-        from alembic import command
-        from alembic.config import Config
-
-        command.upgrade(Config("alembic.ini"), {target!r})
-        """
-    )
+    upgraded = zygote.alembic(stock, "upgrade", target)
 
     ended = run(project, "upgrade", target, "--json")
 
     if target == "a":  # the beginning of two ids
+        assert upgraded.code != 0, upgraded.stdout
         assert ended.code == 2
         assert project.tables() == []
     else:
-        assert ended.code == 0, ended.stderr
+        assert (upgraded.code, ended.code) == (0, 0), upgraded.stderr + ended.stderr
         assert project.versions() == stock.versions()
         assert project.tables() == stock.tables()
 

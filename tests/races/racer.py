@@ -6,6 +6,7 @@ import datetime as dt
 import faulthandler
 import json
 import os
+import resource
 import signal
 import sqlite3
 import sys
@@ -74,15 +75,31 @@ def _library(order: Mapping[str, Any]) -> int:
 
 def _bear_witness(order: Mapping[str, Any]) -> None:
     """Say so, where the database is behind at the instant at which the process is ready."""
-    connection = sqlite3.connect(f"file:{order['database']}?mode=rw", uri=True, timeout=20)
-    try:
-        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.OperationalError as error:
-        rows = [(str(error),)]
-    finally:
-        connection.close()
+    rows = _rows(order["database"])
     if rows != [(order["head"],)]:
         sys.stderr.write(f"READY WHILE BEHIND: at {rows}, not at {order['head']}\n")
+
+
+def _rows(database: str) -> list[tuple[str]]:
+    """The version rows, or what SQLite says instead.
+
+    A full disk is the fault of the racer, not of the witness: to read a database in WAL mode
+    SQLite writes a file of its own, and a limit that it runs into is a `disk I/O error`.
+    """
+    while True:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        connection = sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=20)
+        try:
+            return connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        except sqlite3.OperationalError as error:
+            if resource.getrlimit(resource.RLIMIT_FSIZE) == (hard, hard):
+                return [(str(error),)]
+            # The limit came in the middle of it.
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        finally:
+            connection.close()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def move_clock(seconds: float) -> None:

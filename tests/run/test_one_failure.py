@@ -113,11 +113,9 @@ def test_another_release_tries_for_itself(project: Project, zygote: Zygote) -> N
     [newer] = zygote.start(project, "run", "--json", ORCHESTRATOR_SCRIPT_LOCATION="newer")
 
     ended = [process.finish() for process in (leader, same, newer)]
-    assert [one.code for one in ended] == [1, 1, 0], [one.stderr for one in ended]
-    assert [one.json["error"] and one.json["error"]["type"] for one in ended] == [
-        "TaskFailed",
-        "PeerFailed",
-        None,
-    ]
+    told = [one.json["error"] and one.json["error"]["type"] for one in ended]
+    # The newer one may be at work before the other has looked: then there is nothing to adopt,
+    # and a database that has moved on.
+    assert told in (["TaskFailed", "PeerFailed", None], ["TaskFailed", "StateRefused", None])
     assert (ended[2].json["led"], ended[2].json["versions"]) == (True, ["r3"])
     assert len(pids(attempts)) == 1

@@ -11,9 +11,10 @@ command, which then takes the same file lock.
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from alembic import context
@@ -23,10 +24,13 @@ from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import unknown_url
+from orchestrator.errors import LockTimeout
 from orchestrator.host.peers import Peers
-from orchestrator.locks.waiting import acquire
+from orchestrator.locks.base import Lock
+from orchestrator.locks.waiting import hold
 from orchestrator.revisions.config import PLACEHOLDER
 from orchestrator.revisions.context import ATTRIBUTE
+from orchestrator.run.broadcast import Broadcast
 from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
 from orchestrator.settings import load
@@ -83,26 +87,25 @@ def _offline(database: Database, target_metadata: Any, options: dict[str, Any]) 
 
 @contextmanager
 def _locked(resources: Resources) -> Iterator[None]:
-    """Hold the lock that the orchestrator's runs hold. Raises `LockTimeout`."""
-    lock = resources.lock()
+    """Hold the locks that the orchestrator's runs hold. Raises `LockTimeout`."""
+    holder = resources.holder(secrets.token_hex(6), "alembic")
     tell = log_sink(resources.settings.log, resources.origin)
-    peers = Peers(resources.record(), emit=tell or (lambda _: None))
-
-    async def between_tries(waited_seconds: float) -> bool:
-        peers.tell_waiting(lock.name, waited_seconds)
-        return False
+    broadcast = Broadcast(holder.run_id, () if tell is None else (tell,))
+    peers = Peers(resources.record(), emit=broadcast.emit)
+    deadline = time.monotonic() + resources.settings.lock_timeout_seconds
 
     # A loop of its own: this may be called where one runs already.
-    with start_blocking_portal() as portal:
-        portal.call(
-            partial(
-                acquire,
-                lock,
-                timeout_seconds=resources.settings.lock_timeout_seconds,
-                between_tries=between_tries,
-            )
-        )
-    try:
+    with start_blocking_portal() as portal, ExitStack() as held:
+        for lock in resources.locks(holder):
+
+            async def between_tries(waited_seconds: float, lock: Lock = lock) -> bool:
+                peers.tell_waiting(lock.name, waited_seconds)
+                return False
+
+            left = max(0.0, deadline - time.monotonic())
+            holding = hold(lock, timeout_seconds=left, between_tries=between_tries)
+            try:
+                held.enter_context(portal.wrap_async_context_manager(holding))
+            except LockTimeout as timeout:
+                raise peers.named(timeout, timeout.waited_seconds) from None
         yield
-    finally:
-        lock.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from orchestrator.errors import OrchestratorError
@@ -49,30 +49,11 @@ def migrated(
             told = orchestrator.resources.hide("".join(traceback.format_exception(error)))
             logging.getLogger("orchestrator").debug("The start failed:\n%s", told)
             raise error.with_traceback(None) from None
-        async with _connected(database), _entered(then, app) as state:
+        async with AsyncExitStack() as stack:
+            if database is not None:
+                await database.connect()
+                stack.push_async_callback(database.disconnect)
+            state = None if then is None else await stack.enter_async_context(then(app))
             yield {**(state or {}), "migration": report}
 
     return lifespan
-
-
-@asynccontextmanager
-async def _connected(database: Connectable | None) -> AsyncIterator[None]:
-    if database is None:
-        yield
-        return
-    await database.connect()
-    try:
-        yield
-    finally:
-        await database.disconnect()
-
-
-@asynccontextmanager
-async def _entered(
-    then: Callable[[App], AbstractAsyncContextManager[State | None]] | None, app: App
-) -> AsyncIterator[State | None]:
-    if then is None:
-        yield None
-        return
-    async with then(app) as state:
-        yield state

@@ -163,7 +163,7 @@ class Orchestrator:
         try:
             return look()
         except OrchestratorError as error:
-            error.args = (self._resources.hide(str(error)),)  # scripts may have told anything
+            self._resources.without_secrets(error)
             raise
 
     @asynccontextmanager

@@ -54,6 +54,7 @@ _WANTED: Final = {
 """What is wanted, in place of pydantic's words for it."""
 
 Seconds = Annotated[float, AfterValidator(_seconds)]
+Log = Literal["auto", "console", "json", "off"]
 
 
 class Settings(BaseSettings):
@@ -99,7 +100,7 @@ class Settings(BaseSettings):
     """Where the lock, the record and the journal are. Default: beside the SQLite file."""
     journal: Path | Literal["off"] | None = None
     """The journal file, or `off`. Default: `journal.jsonl` in the state directory."""
-    log: Literal["auto", "console", "json", "off"] = "auto"
+    log: Log = "auto"
     """How events are told: `auto` by the application's logging, else as a few lines on stderr."""
     x_args: tuple[str, ...] = ()
     """`key=value` arguments for `env.py`, as `alembic -x` gives them."""

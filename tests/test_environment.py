@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import subprocess
@@ -130,10 +131,21 @@ class TestAlembicCommand:
         self, project: Project, alembic: Alembic, held: FileLock
     ) -> None:
         """With a deadline the command ends by a `LockTimeout`; nothing is touched."""
-        done = alembic("upgrade", "head", succeeds=False, ORCHESTRATOR_LOCK_TIMEOUT_SECONDS="0")
+        done = alembic(
+            "upgrade",
+            "head",
+            succeeds=False,
+            ORCHESTRATOR_LOCK_TIMEOUT_SECONDS="0",
+            ORCHESTRATOR_LOG="json",
+        )
 
         assert "LockTimeout" in done.stderr
+        assert "by a process that has not told who it is" in done.stderr
         assert not project.database.exists()
+        (waiting,) = [json.loads(one) for one in done.stderr.splitlines() if one.startswith("{")]
+        assert (waiting["event"], waiting["sequence"]) == ("lock_waiting", 0)
+        assert waiting["run_id"]
+        assert waiting["at"] > "2026"
 
 
 @pytest.fixture

@@ -85,8 +85,8 @@ LockTimeout = Annotated[
 Log = Annotated[
     str | None,
     typer.Option(
-        help="Events as lines on stderr: console, or json (one object a line) for containers. "
-        "\\[default: a progress display]",
+        help="How to tell what happens, on stderr: auto (a progress display), console or json "
+        "(a line an event, json for containers), off.",
         rich_help_panel=_OUT,
         metavar="FORM",
     ),

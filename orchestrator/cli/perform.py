@@ -48,15 +48,16 @@ def perform(
 ) -> RunReport:
     """Run a command to its end, show how it goes, and leave with its exit code if it failed.
 
-    With `--log` the events take the place of the progress display; as JSON they are all that
-    is printed, the result aside that `--json` asks for.
+    With `--log console` and `json` the events take the place of the progress display; as JSON
+    they are all that is printed, the result aside that `--json` asks for.
     """
     log = orchestrator.settings.log
-    if log == "auto":
+    if log == "auto" or running.quiet:
         # What a command prints is its log.
-        orchestrator = Orchestrator(orchestrator.settings.model_copy(update={"log": "off"}))
-    only_events = log == "json"
-    show_progress = not (running.quiet or running.json or log in ("console", "json"))
+        settings = orchestrator.settings.model_copy(update={"log": "off"})
+        orchestrator = Orchestrator(settings)
+    only_events = log == "json" and not running.quiet
+    show_progress = log == "auto" and not (running.quiet or running.json)
     work = partial(
         _run_and_show,
         orchestrator,

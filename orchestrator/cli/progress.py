@@ -15,7 +15,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.event_text import duration, printable, process, sentence, short
 from orchestrator.events import (
     TERMINAL,
     DatabaseReady,
@@ -32,6 +31,7 @@ from orchestrator.events import (
     to_dict,
 )
 from orchestrator.results import Holder, to_jsonable
+from orchestrator.timeline.wording import duration, printable, process, sentence, short
 
 _FRAMES_A_SECOND: Final = 10
 _WIDEST_BAR: Final = 48

@@ -161,10 +161,12 @@ class SQLite(Database):
         """The URL of a file that does not exist: to open it would make it."""
         if not arguments:
             return None
-        path, _, query = str(arguments[0]).partition("?")
-        url = URL.create(f"sqlite+{dialect.driver}", database=path)
+        name = os.fsdecode(arguments[0])
+        url = URL.create(f"sqlite+{dialect.driver}", database=name)
         if parameters.get("uri"):
-            url = url.update_query_string(query).update_query_dict({"uri": "true"})
+            path, _, query = name.partition("?")
+            url = url.set(database=path).update_query_string(query)
+            url = url.update_query_dict({"uri": "true"})
         file = file_of(url)
         return None if file is None or os.path.lexists(file) else url
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from orchestrator.decision.plan import Command, Job
-from orchestrator.errors import PeerFailed
+from orchestrator.errors import LockTimeout, PeerFailed
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import Ended, Holder
@@ -61,6 +61,19 @@ class Peers:
         )
         self._emit(LockWaiting(lock=lock, holder=holder, waited_seconds=waited_seconds))
 
+    def named(self, timeout: LockTimeout, waited_seconds: float) -> LockTimeout:
+        """The timeout with the name of the holder, which the lock itself does not know."""
+        holder = self.holder()
+        by = f"by {holder}" if holder else "by a process that has not told who it is"
+        return LockTimeout(
+            f"The {timeout.lock} lock was held {by} for all of the {waited_seconds:.1f} s that "
+            "this process waited. Nothing was changed. A longer `lock_timeout_seconds` waits "
+            "longer; the lock is free as soon as its holder ends, however it ends.",
+            lock=timeout.lock,
+            holder=holder,
+            waited_seconds=waited_seconds,
+        )
+
     def news(self) -> Record | None:
         """The record of a run that has ended since this one began to look; each only once."""
         record = self._read()
@@ -83,7 +96,7 @@ class Peers:
 
 
 class Waiter:
-    """What a run does between its tries for a lock. `tries` counts those that failed.
+    """What a run does between its tries for a lock.
 
     `probe` tells whether the database is at its target; `fingerprint` that of our own scripts,
     which are loaded for it only when somebody else's failure might be ours.
@@ -98,7 +111,6 @@ class Waiter:
         probe: Callable[[], Awaitable[Ended | None]],
         fingerprint: Callable[[], Awaitable[str]],
     ) -> None:
-        self.tries = 0
         self._peers = peers
         self._job = job
         self._adopts_failures = adopts_failures
@@ -108,7 +120,6 @@ class Waiter:
 
     async def between_tries(self, lock: str, waited_seconds: float) -> bool:
         """Look whether this run still has to wait, and tell that it does."""
-        self.tries += 1
         if await self.look():
             return True
         self._peers.tell_waiting(lock, waited_seconds)

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,7 +83,8 @@ class Journal:
             self._write(encode(self._origin.entry(event)))
         except OSError as error:
             self.loss = f"the journal {self._path} could not be written: {error.strerror}"
-            sys.stderr.write(f"orchestrator: {self.loss}; the run goes on without it" + "\n")
+            with suppress(OSError, ValueError, AttributeError):  # stderr may be gone, too
+                sys.stderr.write(f"orchestrator: {self.loss}" + "\n")
 
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards."""

@@ -52,7 +52,8 @@ def explain_task(
     file, line = where(error, path or scripts.directory.dir)
     if isinstance(error, TransactionEnded) or (path and file != path):
         file, line = path, None
-    named = f" at revision {revision.revision} ({revision.description})" if revision else ""
+    about = f" ({revision.description})" if revision and revision.description else ""
+    named = f" at revision {revision.revision}{about}" if revision else ""
     place = f"\n  {file}" + (f", line {line}" if line else "") if file else ""
     intact = (
         "The database is as it was before."

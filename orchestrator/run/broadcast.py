@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -59,12 +60,9 @@ class Broadcast:
             for sink in tuple(self._sinks):
                 try:
                     sink(event)
-                except Exception:
+                except Exception as error:  # noqa: BLE001 - it is somebody else's code
                     self._sinks.remove(sink)
-                    # Not made before it is needed: see `run/log.py`.
-                    logging.getLogger("orchestrator").exception(
-                        "A sink of orchestrator's events failed and is left out"
-                    )
+                    _say_left_out(error)
             self.history.append(event)
         self._wake()
         return event
@@ -116,3 +114,12 @@ class _Subscription:
         self._position += 1
         self._ended = isinstance(event, TERMINAL)
         return event
+
+
+def _say_left_out(error: Exception) -> None:
+    # It may be the logging itself that fails. Nor is the logger made before it is needed: see
+    # `run/log.py`.
+    with suppress(Exception):
+        logging.getLogger("orchestrator").error(
+            "A sink of orchestrator's events failed and is left out", exc_info=error
+        )

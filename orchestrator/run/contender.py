@@ -74,7 +74,7 @@ class Contender:
         )
         try:
             async with AsyncExitStack() as held:
-                for lock in self._locks(holder):
+                for lock in self._resources.locks(holder):
                     if not await held.enter_async_context(self._holding(lock, waiter)):
                         return waiter.adopted()
                 # A leader may have ended since the last look, or since this run began.
@@ -82,7 +82,7 @@ class Contender:
                     return waiter.adopted()
                 return await self._lead(holder, background)
         except LockTimeout as timeout:
-            raise _named(timeout, self._peers.holder()) from None
+            raise self._peers.named(timeout, self.waited_seconds) from None
 
     def unfinished(self, applied: tuple[AppliedRevision, ...]) -> Ended:
         """What is known of a run that did not come to its end."""
@@ -96,11 +96,6 @@ class Contender:
             tasks=tuple(outcome.tasks) if applied else (),
             led=bool(outcome.plan),
         )
-
-    def _locks(self, holder: Holder) -> list[Lock]:
-        """The locks in the order in which they are taken: one contender a host, then one of all."""
-        of_database = self._resources.database.lock(holder)
-        return [self._resources.lock(), *([of_database] if of_database is not None else [])]
 
     @asynccontextmanager
     async def _holding(self, lock: Lock, waiter: Waiter) -> AsyncIterator[bool]:
@@ -159,7 +154,7 @@ class Contender:
             outcome = "cancelled" if ended.cancelled else "ready"
             return ended
         except OrchestratorError as failure:
-            outcome, error = "failed", failure.report()
+            outcome, error = "failed", self._resources.without_secrets(failure).report()
             raise
         finally:
             publication.end(outcome, error)
@@ -193,16 +188,3 @@ class Contender:
 
     async def _fingerprint(self) -> str:
         return await in_thread(lambda: self._resources.scripts().fingerprint, self._limiter)
-
-
-def _named(timeout: LockTimeout, holder: Holder | None) -> LockTimeout:
-    """The timeout with the name of the holder, which the lock itself does not know."""
-    by = f"by {holder}" if holder else "by a process that has not told who it is"
-    return LockTimeout(
-        f"The {timeout.lock} lock was held {by} for all of the {timeout.waited_seconds:.1f} s "
-        "that this process waited. Nothing was changed. A longer `lock_timeout_seconds` waits "
-        "longer; the lock is free as soon as its holder ends, however it ends.",
-        lock=timeout.lock,
-        holder=holder,
-        waited_seconds=timeout.waited_seconds,
-    )

@@ -93,7 +93,7 @@ class Watch:
     def ready(self, interrupted: Callable[[], None]) -> Ended | None:
         """The end of the watch, if the database is at its target; else None."""
         database = self._resources.database
-        ended = probe_known(self._resources, interrupted)
+        ended = probe_known(self._resources, interrupted, patient=False)
         if ended is not None or not database.exists():
             return ended
         if self._scripts is None or self._view is None:

@@ -77,7 +77,14 @@ class Leader:
         return ended
 
     def _proof(self, scripts: Scripts, found: tuple[str, ...] | None) -> Proof:
-        return Proof(self.outcome, self._job, scripts, self._database, found=found)
+        return Proof(
+            self.outcome,
+            self._job,
+            scripts,
+            self._database,
+            found=found,
+            hide=self._resources.hide,
+        )
 
     def _run(self, scripts: Scripts) -> Any:
         """Run the pass; returns what was raised instead of raising it."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.databases.base import Database
-from orchestrator.databases.url import hide
 from orchestrator.decision.plan import Command, Job, Task
 from orchestrator.decision.state import DatabaseState
 from orchestrator.errors import OrchestratorError, TaskFailed, VerificationFailed
@@ -22,6 +22,7 @@ class Proof:
     """The outcome of a pass, held against the version rows that a fresh connection finds.
 
     `found` is None where the database could not be asked: then nothing is said to be intact.
+    `hide` takes the secrets out of what scripts and drivers tell.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class Proof:
         database: Database,
         *,
         found: tuple[str, ...] | None,
+        hide: Callable[[str], str],
     ) -> None:
         self._outcome = outcome
         self._job = job
         self._scripts = scripts
         self._database = database
         self._found = found
+        self._hide = hide
 
     def durable(self) -> tuple[AppliedRevision, ...]:
         """Those of the revisions that ran that the version rows tell of."""
@@ -84,6 +87,7 @@ class Proof:
     def explained(self, error: Exception) -> OrchestratorError:
         """The error as the caller gets it, with what is durable all the same."""
         told = self._translated(error)
+        told.args = (self._hide(str(told)),)
         if isinstance(told, TaskFailed):
             told.rolled_back = self.rolled_back(error)
         told.applied = self.durable()
@@ -121,16 +125,13 @@ class Proof:
             was_empty=before is not None and before.state in _EMPTY,
             advice=failed.advice if failed is not None else None,
         )
-        message = hide(str(told), self._database.url)
         if isinstance(told, VerificationFailed) or (failed is not None and failed.swallowed):
             target = before.target if before else ()
             told = VerificationFailed(
-                f"{message}\nExpected {', '.join(target) or 'base'}, found "
+                f"{told}\nExpected {', '.join(target) or 'base'}, found "
                 f"{', '.join(found) or 'base'}.",
                 expected=target,
                 found=found,
             )
-        else:
-            told.args = (message,)
         told.__cause__ = cause
         return told

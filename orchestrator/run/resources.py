@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import hide, unknown_url
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.host.heads import HeadsFile
 from orchestrator.host.record import RecordFile
@@ -25,8 +25,12 @@ from orchestrator.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+    from orchestrator.locks.base import Lock
     from orchestrator.locks.file import FileLock
     from orchestrator.revisions.scripts import Scripts
+
+
+E = TypeVar("E", bound=OrchestratorError)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Resources:
             or os.environ.get("DATABASE_URL")
             or alembic_config.url(self.config_files)
         )
+
+    def without_secrets(self, error: E) -> E:
+        """The error, its message without secrets: scripts and drivers may have told anything."""
+        error.args = (self.hide(str(error)),)
+        return error
 
     def hide(self, text: str) -> str:
         """The text without the secrets of the database's URL, however they are escaped."""
@@ -135,6 +144,14 @@ class Resources:
         from orchestrator.locks.file import FileLock  # a warm start takes none
 
         return FileLock(self.directory.lock, open_shared)
+
+    def locks(self, holder: Holder) -> list[Lock]:
+        """What is held for the work, in the order in which it is taken; not held yet.
+
+        The file lock first, so that the database is asked by one contender a host.
+        """
+        of_database = self.database.lock(holder)
+        return [self.lock(), *([of_database] if of_database is not None else [])]
 
     def record(self) -> RecordFile:
         """`run.json`."""

@@ -59,8 +59,8 @@ class Runner:
             self._way = self._choose_way()
             ended = await self._way.reach_target(background)
         except OrchestratorError as error:
-            error.args = (self._resources.hide(str(error)),)  # scripts may have told anything
-            self._end("failed", self._unfinished(error.applied), error.report())
+            told = self._resources.without_secrets(error).report()
+            self._end("failed", self._unfinished(error.applied), told)
             raise
         except Exception as error:
             # A fault of ours; whoever waits for the terminal event must get it all the same.

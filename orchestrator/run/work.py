@@ -74,6 +74,9 @@ class Work:
         observation = self._observe(environment)
         self._tell(observation)
         outcome.plan = decide(observation, self._job.policy, self._job.command)
+        if outcome.plan and self._cancelled():
+            outcome.cancelled = True
+            return
         if outcome.plan:
             self._announce(environment, outcome.plan, observation.versions)
         for task in outcome.plan.tasks:
@@ -148,7 +151,8 @@ class Work:
         steps = list(TASKS[task](context))
         total = sum(step.revision is not None for step in steps)
         for position, step in enumerate(steps, start=1):
-            if self._cancelled():
+            # Only between revisions: a table without its stamp would be nobody's.
+            if step.revision is not None and self._cancelled():
                 self.outcome.cancelled = True
                 return
             yield from self._step(task, step, position, total)

@@ -82,6 +82,13 @@ def versions(project: Project) -> list[str]:
         connection.close()
 
 
+def versions_or_none(project: Project) -> list[str]:
+    try:
+        return versions(project)
+    except sqlite3.OperationalError:
+        return []
+
+
 @pytest.fixture
 def held(project: Project) -> Iterator[FileLock]:
     """The project's lock, held by somebody else."""
@@ -179,6 +186,59 @@ class TestWhileARevisionRuns:
             await anyio.sleep(0.1)
             assert is_held(lock) is True
             (project.path / "go").touch()
+
+    async def test_create_and_its_stamp_are_one_piece(self, gated: Project) -> None:
+        """Tables without a version row would be refused by every start that follows."""
+        gated.write(
+            "migrations/env.py",
+            """
+            import pathlib
+            import time
+
+            import sqlalchemy as sa
+            from orchestrator.environment import run_migrations
+
+            metadata = sa.MetaData()
+            table = sa.Table("t", metadata, sa.Column("id", sa.Integer))
+            here = pathlib.Path(__file__).parents[1]
+
+
+            @sa.event.listens_for(table, "before_create")
+            def wait(*_, **__):
+                (here / "entered").touch()
+                while not (here / "go").exists():
+                    time.sleep(0.01)
+
+
+            run_migrations(target_metadata=metadata)
+            """,
+        )
+        watched = Watched(gated, bootstrap="create")
+        with anyio.fail_after(DEADLINE_SECONDS):
+            async with watched.orchestrator.start() as run:
+                while not (gated.path / "entered").exists():  # noqa: ASYNC110 - it is a file
+                    await anyio.sleep(0.005)
+                run.cancel()
+                (gated.path / "go").touch()
+                report = await run.result()
+
+        watched.assert_ended_by(DatabaseReady)
+        assert [task.task for task in report.tasks] == ["create", "stamp"]
+        assert versions(gated) == ["r3"]
+
+    async def test_before_any_task(self, gated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is cancelled before it has begun does nothing at all."""
+        watched = Watched(gated, bootstrap="create")
+
+        def cancelled(*_: Any) -> bool:
+            return True
+
+        monkeypatch.setattr("orchestrator.run.contender.is_cancelled", cancelled)
+        with anyio.fail_after(DEADLINE_SECONDS):
+            report = await watched.orchestrator.run()
+
+        assert (report.outcome, report.applied, report.tasks) == ("cancelled", (), ())
+        assert not versions_or_none(gated)
 
     async def test_after_the_last_revision(self, gated: Project) -> None:
         """A cancellation that comes when all revisions have begun ends in `database_ready`."""

@@ -255,6 +255,17 @@ class TestBusyDatabase:
         lock.release()
         assert writer.in_transaction
 
+    async def test_is_waited_for_by_who_follows(
+        self, project: Project, writer: sqlite3.Connection
+    ) -> None:
+        """No longer than the lock's timeout says, whatever that of the connection is."""
+        run = orchestrate(
+            project, mode="follow", lock_timeout_seconds=0.5, connect_timeout_seconds=3600
+        ).run
+        with pytest.raises(LockTimeout), anyio.fail_after(DEADLINE_SECONDS):
+            await run()
+        assert writer.in_transaction
+
     async def test_whose_writer_is_no_leader(
         self, project: Project, writer: sqlite3.Connection
     ) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
+import sys
 from typing import Any
 
 import pytest
 
+from orchestrator.events import RunCancelled
+from orchestrator.journal.writer import Origin
+from orchestrator.run.log import log_sink
 from tests.projects import Finished, Project
 from tests.zygote import shared_zygote
 
@@ -101,11 +107,67 @@ logging.getLogger().setLevel(logging.INFO)
 structlog.contextvars.bind_contextvars(service="catalogue")
 """
 
+STRUCTLOG_RENAMED = """
+import structlog
+
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.EventRenamer("message", "_event"),
+        structlog.processors.JSONRenderer(),
+    ],
+)
+"""
+
+STRUCTLOG_AS_EXTRA = """
+import logging
+import sys
+
+import structlog
+
+structlog.configure(
+    processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+logging.basicConfig(
+    level=logging.INFO,
+    stream=sys.stdout,
+    format="%(name)s %(message)s %(error_message)s",
+)
+logging.getLogger("alembic").disabled = True
+logging.setLogRecordFactory(
+    lambda *a, factory=logging.getLogRecordFactory(), **k: factory(*a, **k)
+)
+
+
+class Default(logging.Filter):
+    def filter(self, record):
+        record.__dict__.setdefault("error_message", "-")
+        return not record.name.startswith("alembic")
+
+
+logging.getLogger().handlers[0].addFilter(Default())
+"""
+
+WITHOUT_ARGUMENTS = """
+import structlog
+
+structlog.configure(logger_factory=lambda: structlog.PrintLogger())
+"""
+
 STRUCTLOG = {
     "JSON on stdout": STRUCTLOG_JSON,
     "into the standard library": STRUCTLOG_STANDARD.format(wrapper="BoundLogger"),
     "asynchronous": STRUCTLOG_STANDARD.format(wrapper="AsyncBoundLogger"),
 }
+
+ONLY_WRITES = """
+import sys
+import types
+
+sys.stderr = types.SimpleNamespace(write=lambda _: 0, flush=lambda: None)
+"""
 
 EVENTS = [
     "run_started",
@@ -122,10 +184,12 @@ EVENTS = [
 """Those of a first run with one revision."""
 
 
-def application(project: Project, configuration: str = "", **variables: str) -> Finished:
+def application(
+    project: Project, configuration: str = "", run: str = RUN, **variables: str
+) -> Finished:
     """A process of an application that configures its logging so, and then runs."""
     script = project.write("application.py", "")
-    script.write_text(configuration + RUN)
+    script.write_text(configuration + run)
     return shared_zygote().start(project, prelude=script, **variables)[0].finish()
 
 
@@ -177,14 +241,20 @@ class TestWhereNobodyListens:
             "import sys\nsys.stderr = None\n",
             "import os\nr, w = os.pipe()\nos.close(r)\nos.dup2(w, 2)\n",
             "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 2)\n",
+            "import sys\nsys.stderr.close()\n",
+            ONLY_WRITES,
         ],
-        ids=["closed", "none", "broken pipe", "full"],
+        ids=["closed", "none", "broken pipe", "full", "closed object", "another object"],
     )
-    def test_a_stderr_that_takes_nothing_stops_nothing(self, project: Project, gone: str) -> None:
+    @pytest.mark.parametrize("log", ["auto", "console", "json"])
+    def test_a_stderr_that_takes_nothing_stops_nothing(
+        self, project: Project, gone: str, log: str
+    ) -> None:
         """The words are lost, and nothing else."""
         project.chain(1)
+        run = RUN.replace("raise SystemExit(0)", "import os\nos._exit(0)")
 
-        assert application(project, gone).code == 0
+        assert application(project, gone, run, ORCHESTRATOR_LOG=log).code == 0
         assert project.run("status", "--check").code == 0
 
 
@@ -206,6 +276,37 @@ class TestStandardLogging:
 
         assert (done.code, done.stderr) == (0, "")
         assert [words[1] for words in told_by_us(done)] == EVENTS
+
+    def test_a_handler_that_raises_stops_nothing(self, project: Project) -> None:
+        """Nor does it when it is told of its own failure."""
+        project.chain(1)
+        raising = (
+            "import logging\n\n\n"
+            "class Raising(logging.Handler):\n"
+            "    def emit(self, record):\n"
+            "        if record.name == 'orchestrator':\n"
+            "            raise RuntimeError('of the handler')\n\n\n"
+            "logging.basicConfig(level=logging.INFO, handlers=[Raising()])\n"
+        )
+
+        done = application(project, raising)
+
+        assert done.code == 0, done
+        assert project.journal()[-1]["event"] == "database_ready"
+
+    def test_a_record_has_the_fields(self, project: Project) -> None:
+        """For who makes JSON of records: under the attribute `orchestrator`."""
+        project.chain(1)
+        configuration = BASIC_CONFIG.replace("%(message)s", "%(orchestrator)s").replace(
+            "logging.basicConfig",
+            "logging.getLogger('alembic').disabled = True\nlogging.basicConfig",
+        )
+
+        lines = application(project, configuration).stdout.splitlines()
+
+        told = [ast.literal_eval(line.partition(" ")[2]) for line in lines if "run_id" in line]
+        assert [one["event"] for one in told] == EVENTS
+        assert {one["database"] for one in told} == {project.url}
 
     def test_levels_are_respected(self, project: Project) -> None:
         """At WARNING a start that succeeds says nothing, and one that fails says why."""
@@ -258,6 +359,33 @@ class TestStructlog:
         assert [one["sequence"] for one in told] == list(range(len(EVENTS)))
         assert told[-1]["versions"] == ["r1"]
 
+    @pytest.mark.parametrize(
+        "configuration", [STRUCTLOG_RENAMED, STRUCTLOG_AS_EXTRA], ids=["renamed", "as extra"]
+    )
+    def test_the_words_of_a_failure_arrive(self, project: Project, configuration: str) -> None:
+        """Also where the event's name becomes the `message`, or every field one of a record."""
+        project.revision("r1", None, "raise ValueError('no')")
+
+        done = application(project, configuration)
+
+        failed = [line for line in done.stdout.splitlines() if "run_failed" in line]
+        assert len(failed) == 1, done
+        assert "ValueError: no" in failed[0]
+        assert "left out" not in done.stdout + done.stderr
+
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    def test_that_cannot_be_had_is_made_up_for(self, project: Project, backend: str) -> None:
+        """A factory without arguments, a wrapper for asyncio under trio: the start goes on."""
+        project.chain(1)
+        asynchronous = STRUCTLOG_STANDARD.format(wrapper="AsyncBoundLogger")
+        configuration = WITHOUT_ARGUMENTS if backend == "asyncio" else asynchronous
+        run = RUN.replace("(Settings()).run)", f"(Settings()).run, backend={backend!r})")
+
+        done = application(project, configuration, run)
+
+        assert done.code == 0, done
+        assert "database_ready" in done.stdout or "orchestrator: migrated" in done.stderr
+
     def test_that_is_only_imported_gets_nothing(self, project: Project) -> None:
         """Many a library imports it; what is not configured is nobody's choice."""
         project.chain(1)
@@ -283,7 +411,6 @@ class TestChosen:
 
         assert told_by_us(done) == []
         assert entries(done.stderr) == project.journal()
-        assert list(entries(done.stderr)[0]) == list(project.journal()[0])
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_json_of_a_command(self, project: Project, fails: bool) -> None:
@@ -305,6 +432,25 @@ class TestChosen:
 
         assert done.json["outcome"] == "ready"
         assert entries(done.stderr) == project.journal()
+
+    def test_json_is_ascii(self, project: Project) -> None:
+        """So that a line is JSON whatever stderr's encoding is."""
+        project.revision("r1", None, "raise ValueError('é ß \\x1b[31m 漢')")
+
+        done = project.run("run", "--log", "json", PYTHONIOENCODING="ascii")
+
+        assert done.stderr.isascii()
+        assert "é ß" in entries(done.stderr)[-1]["message"]
+
+    @pytest.mark.parametrize("how", [["-q"], ["-q", "--log", "console"], ["--log", "off"]])
+    def test_a_quiet_command_prints_its_result(self, project: Project, how: list[str]) -> None:
+        """Neither progress nor events, whatever `log` says; off is as quiet."""
+        project.chain(1)
+
+        done = project.run("run", *how)
+
+        assert done.stderr == ""
+        assert done.stdout.startswith("ready at r1")
 
     def test_console_is_for_people(self, project: Project) -> None:
         """A line an event, with its fields, without colours in a pipe."""
@@ -328,6 +474,28 @@ class TestChosen:
         assert (told_by_us(done), done.stderr) == ([], "")
         assert [line["event"] for line in project.journal()] == EVENTS
 
+    @pytest.mark.parametrize(
+        ("variables", "coloured"),
+        [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+    )
+    def test_colours_are_for_terminals_that_want_them(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
+    ) -> None:
+        """As the progress display has it."""
+        for name in ("NO_COLOR", "TERM"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr(sys, "stderr", terminal)
+        sink = log_sink("console", lambda: Origin(host="h", pid=1, database="d", release=None))
+        assert sink is not None
+
+        sink(RunCancelled(applied=()))
+
+        assert ("\x1b" in terminal.getvalue()) is coloured
+
     def test_a_command_is_its_own_log(self, project: Project) -> None:
         """By default it shows how it goes, and no milestone besides."""
         project.chain(1)
@@ -344,3 +512,37 @@ class TestChosen:
         for log in ("json", "console", "auto"):
             done = application(project, ORCHESTRATOR_LOG=log, ORCHESTRATOR_DATABASE_URL=url)
             assert "hunter2" not in done.stdout + done.stderr
+
+    @pytest.mark.parametrize(
+        "raised",
+        ["ValueError(url)", "ConfigurationError(url)", "TaskFailed(url, task='x')"],
+    )
+    @pytest.mark.parametrize(
+        "password", ["hunter2hunter2", "hunter%322hunter2", "hun ter+2hunter2"]
+    )
+    def test_no_password_that_a_revision_tells(
+        self, project: Project, raised: str, password: str
+    ) -> None:
+        """Neither the log, nor the journal, nor the record has it, whatever is raised."""
+        project.revision(
+            "r1",
+            None,
+            "import os\nfrom orchestrator import ConfigurationError, TaskFailed\n"
+            f"url = os.environ['ORCHESTRATOR_DATABASE_URL']\nraise {raised}",
+        )
+        url = f"sqlite:///{project.database}?password={password}"
+
+        done = application(project, BASIC_CONFIG, ORCHESTRATOR_DATABASE_URL=url)
+
+        kept = [(project.state / name).read_text() for name in ("journal.jsonl", "run.json")]
+        assert done.code == 1
+        assert not [text for text in (done.stdout, done.stderr, *kept) if "hunter2" in text]
+
+    def test_no_terminal_escape(self, project: Project) -> None:
+        """What a script tells cannot drive a terminal."""
+        project.revision("r1", None, "raise ValueError('a\\x1b[31mred\\x1b]0;title\\x07')")
+
+        for configuration in ("", BASIC_CONFIG):
+            done = application(project, configuration)
+            assert "ValueError: a" in done.stdout + done.stderr
+            assert "\x1b" not in done.stdout + done.stderr

@@ -62,7 +62,8 @@ def create(
     """
     orchestrator = make_for(where, running, Command.CREATE)
     report = perform(orchestrator, Command.CREATE, running=running, stamp_created=not no_stamp)
-    if no_stamp and report.led and not running.json:
+    silent = running.json or running.quiet or orchestrator.settings.log == "json"
+    if no_stamp and report.led and not silent:
         stdout().print("Not stamped. Next: `orchestrator stamp heads`.")
 
 

@@ -11,7 +11,6 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.cli import options
-from orchestrator.cli.event_text import printable
 from orchestrator.cli.logs import options as logs_options
 from orchestrator.cli.logs import output
 from orchestrator.cli.logs.export import to_html, to_svg
@@ -29,6 +28,7 @@ from orchestrator.results import to_jsonable
 from orchestrator.timeline.filter import Filter
 from orchestrator.timeline.revisions import revisions_of
 from orchestrator.timeline.starts import Start, length_of, rows_of
+from orchestrator.timeline.wording import printable
 
 _PIPE_COLUMNS: Final = 100
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from orchestrator.cli.event_text import short
 from orchestrator.cli.logs.picture import picture
 from orchestrator.timeline.starts import Start
+from orchestrator.timeline.wording import short
 
 WIDTH: Final = 112
 """Columns of an exported picture."""

@@ -12,7 +12,6 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli.event_text import printable, process, sentence, short
 from orchestrator.cli.logs import output
 from orchestrator.cli.logs.files import STANDARD_INPUT, Journals, unreadable
 from orchestrator.cli.logs.story import EVENT_STYLES
@@ -21,6 +20,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.journal.follower import Follower
 from orchestrator.journal.reader import Tally, entries
 from orchestrator.timeline.entries import Entry
+from orchestrator.timeline.wording import printable, process, sentence, short
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 _POLL_SECONDS: Final = 0.2

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.cli.event_text import count, printable
 from orchestrator.journal.reader import Tally
+from orchestrator.timeline.wording import count, printable
 
 
 def console() -> Console:

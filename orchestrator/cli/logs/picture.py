@@ -14,8 +14,8 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from orchestrator.cli.event_text import duration, printable, short
 from orchestrator.timeline.starts import Row, RowSpan, Start, length_of, rows_of
+from orchestrator.timeline.wording import duration, printable, short
 
 _NARROWEST_BAR: Final = 16
 _WIDEST_NAME: Final = 24

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import BinaryIO, Final
 
-from orchestrator.cli.event_text import printable
 from orchestrator.cli.logs.files import Journals
 from orchestrator.cli.logs.story import Story
 from orchestrator.errors import ConfigurationError
@@ -14,6 +13,7 @@ from orchestrator.journal.reader import Tally, entries_about
 from orchestrator.timeline.entries import Entry, in_order, text
 from orchestrator.timeline.runs import Run
 from orchestrator.timeline.story import run_of
+from orchestrator.timeline.wording import printable
 
 _NAMED: Final = 5
 

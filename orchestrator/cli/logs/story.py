@@ -10,10 +10,10 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli.event_text import count, duration, printable, sentence, short
 from orchestrator.cli.logs.text import STYLES, moment, print_line
 from orchestrator.timeline.entries import Entry
 from orchestrator.timeline.runs import Run
+from orchestrator.timeline.wording import count, duration, printable, sentence, short
 
 _BAR: Final = 24
 _LISTED_WAITERS: Final = 8

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.event_text import count, duration, first_line, printable, short
 from orchestrator.timeline.revisions import RevisionHistory
 from orchestrator.timeline.runs import Run
 from orchestrator.timeline.starts import Start
+from orchestrator.timeline.wording import count, duration, first_line, printable, short
 
 STYLES: Final = {
     "ready": "green",

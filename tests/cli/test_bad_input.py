@@ -10,15 +10,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.projects import Finished, Project, finish
+from tests.projects import Finished, Project, finish, make_project
 
 ADOPTS_B = """
 import sqlalchemy as sa
@@ -412,20 +413,17 @@ def test_output_of_scripts_does_not_spoil_the_json(project: Project) -> None:
 NOBODY = 65534
 
 
-@contextmanager
-def reachable(path: Path) -> Iterator[None]:
-    """Let every user pass the directories above, which pytest makes for its own user only."""
-    changed = {}
-    for directory in path.parents:
-        mode = directory.stat().st_mode
-        if directory.stat().st_uid == os.geteuid() and not mode & 0o001:
-            changed[directory] = mode
-            directory.chmod(mode | 0o011)
-    try:
-        yield
-    finally:
-        for directory, mode in changed.items():
-            directory.chmod(mode)
+@pytest.fixture
+def public() -> Iterator[Project]:
+    """A project in a directory that every user can reach.
+
+    pytest's own are for its own user only, and to open those above would open them for all tests
+    that run beside this one.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield make_project(path)
 
 
 AS_NOBODY = f"""
@@ -458,51 +456,50 @@ def run_as_nobody(project: Project, *arguments: str) -> Finished:
 
 
 @pytest.fixture
-def nobody(project: Project) -> Iterator[Callable[..., Finished]]:
+def nobody(public: Project) -> Callable[..., Finished]:
     """Run the command in the project as another user."""
-    with reachable(project.path / "x"):
-        yield lambda *arguments: run_as_nobody(project, *arguments)
+    return lambda *arguments: run_as_nobody(public, *arguments)
 
 
 @pytest.mark.parametrize(
     ("command", "mode", "code"), [("run", 0o000, 5), ("status", 0o000, 5), ("run", 0o444, 5)]
 )
 def test_a_file_without_permission_is_not_touched(
-    project: Project, nobody: Callable[..., Finished], command: str, mode: int, code: int
+    public: Project, nobody: Callable[..., Finished], command: str, mode: int, code: int
 ) -> None:
     """Neither one that cannot be read nor, by who would have to write, a read-only one."""
-    project.chain(2)
-    at(project, "r1", "t_r1")
-    content = project.database.read_bytes()
-    project.path.chmod(0o777)  # the state directory can be made
-    project.database.chmod(mode)
+    public.chain(2)
+    at(public, "r1", "t_r1")
+    content = public.database.read_bytes()
+    public.path.chmod(0o777)  # the state directory can be made
+    public.database.chmod(mode)
 
     done = nobody(command, "--json")
 
-    project.database.chmod(0o600)
+    public.database.chmod(0o600)
     assert done.code == code, done.stderr
     assert "no permission" in done.json["error"]["message"]
     assert "Traceback" not in done.stderr
-    assert project.database.read_bytes() == content
+    assert public.database.read_bytes() == content
 
 
 def test_a_directory_that_cannot_be_written_gets_no_state_directory(
-    project: Project, nobody: Callable[..., Finished]
+    public: Project, nobody: Callable[..., Finished]
 ) -> None:
     """The error names the state directory and the setting that moves it; nothing is made."""
-    project.chain(1)
-    project.path.chmod(0o555)
-    before = everything(project)
+    public.chain(1)
+    public.path.chmod(0o555)
+    before = everything(public)
 
     done = nobody("run", "--json")
 
-    project.path.chmod(0o755)
+    public.path.chmod(0o755)
     assert done.code == 2, done.stderr
-    assert str(project.state) in done.json["error"]["message"]
+    assert str(public.state) in done.json["error"]["message"]
     assert "`state_dir`" in done.json["error"]["message"]
     assert "Traceback" not in done.stderr
-    assert everything(project) == before
-    assert not project.state.exists()
+    assert everything(public) == before
+    assert not public.state.exists()
 
 
 # Others are in the way
@@ -585,6 +582,7 @@ FORMS = (PASSWORD, ESCAPED, ESCAPED.replace("%", "%%"), ESCAPED.replace("%20", "
 
 LEAKS = """
 import sys
+import tempfile
 from alembic import context
 from models import metadata
 from orchestrator.environment import run_migrations

@@ -13,8 +13,11 @@ from orchestrator.timeline.entries import Entry
 
 _BLOCK: Final = 256 * 1024
 _HEAD: Final = 64
-_ROTATED_FILES: Final = 8
-"""How many rotated files are still watched: a run finishes in the file in which it began."""
+_ROTATED_FILES: Final = 64
+"""How many rotated files are still watched: a run finishes in the file in which it began.
+
+So many, since a process that gets no time can be behind by any number of rotations.
+"""
 
 
 class Follower:
@@ -53,9 +56,10 @@ class _Followed:
         if not self._has_current():
             self._open(from_end=False)
         found = [entry for file in self._files for entry in file.poll()]
-        for file in [file for file in self._files if file.is_deleted()]:
-            self._files.remove(file)
-            file.close()
+        for position, file in enumerate(reversed(tuple(self._files))):
+            if file.is_deleted() or position > _ROTATED_FILES:
+                self._files.remove(file)
+                file.close()
         return found
 
     def close(self) -> None:
@@ -76,8 +80,6 @@ class _Followed:
         except FileNotFoundError:
             return
         self._files.append(_GrowingFile(file, self._tally, from_end=from_end))
-        if len(self._files) > _ROTATED_FILES:
-            self._files.pop(0).close()
 
 
 class _GrowingFile:

@@ -31,6 +31,7 @@ from orchestrator.journal.reader import (
     wanted_runs,
 )
 from orchestrator.journal.starts import last_starts, start_of
+from orchestrator.journal.writer import Journal, Origin
 from orchestrator.timeline.filter import Filter
 from orchestrator.timeline.runs import Run
 from orchestrator.timeline.starts import starts_of
@@ -448,6 +449,25 @@ def test_following_waits_for_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 # Many writers
+
+
+def test_a_run_that_is_many_rotations_behind_is_followed(tmp_path: Path) -> None:
+    """A process that got no time goes on in the file in which its run began."""
+    path = tmp_path / "journal.jsonl"
+    run = RunOfOneProcess(run_id="r", began_at=MOMENT, told=tuple(led()))
+    late = Journal(path, Origin(host="h", pid=1, database="d", release=None))
+    following = Follower([path], Tally())
+    for rotation in range(30):
+        path.rename(path.with_suffix(f".{rotation}"))
+        path.touch()
+        assert following.poll() == []
+
+    for event in run.events:
+        late(event)
+    late.close()
+
+    assert len(following.poll()) == len(run.told)
+    following.close()
 
 
 def test_sixteen_processes_write_while_the_journal_is_rotated(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from alembic.util import CommandError, to_tuple
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
+from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.script_errors import explained, file_in_hand
 
 
@@ -218,7 +219,9 @@ def load(
             "or run where an alembic.ini or a pyproject.toml with [tool.alembic] names it.",
             setting="script_location",
         )
-    return Scripts(config, fingerprint)
+    # A revision file may import the application, and that may configure logging.
+    with host_logging_kept():
+        return Scripts(config, fingerprint)
 
 
 def _directory(config: Config) -> ScriptDirectory:

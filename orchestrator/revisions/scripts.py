@@ -178,6 +178,11 @@ class Scripts:
         script = self._get(revision)
         return script.path if script else None
 
+    def is_base(self, revision: Revision | None) -> bool:
+        """Whether a history begins with this revision."""
+        script = self._get(revision.revision) if revision is not None else None
+        return script is not None and script.down_revision is None
+
     def locations(self) -> ScriptLocations:
         """Where everything lies that these scripts were made from."""
         config = self.config

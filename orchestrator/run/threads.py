@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import anyio
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from anyio.lowlevel import checkpoint
 
 from orchestrator.errors import Interrupted
@@ -24,18 +24,32 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._worker: int | None = None
+
+    def enter_worker(self) -> None:
+        """Say that this is the thread that the event loop has given to the work."""
+        self._worker = threading.get_ident()
 
     def request(self) -> None:
         """Say that the work is not wanted any more."""
         self._event.set()
 
     def is_requested(self) -> bool:
-        """Whether the work is not wanted any more."""
+        """Whether the work is not wanted any more.
+
+        The flag is set when the event loop comes to it; in its own worker thread a cancellation
+        is known at once.
+        """
+        if not self._event.is_set() and threading.get_ident() == self._worker:
+            try:
+                from_thread.check_cancelled()
+            except BaseException:  # noqa: BLE001 - each event loop has its own
+                self._event.set()
         return self._event.is_set()
 
     def interrupt(self) -> None:
         """Raise `Interrupted` if the work is not wanted any more."""
-        if self._event.is_set():
+        if self.is_requested():
             raise Interrupted
 
 
@@ -56,6 +70,7 @@ async def in_thread(work: Callable[[Cancellation], T], limiter: CapacityLimiter)
             cancellation.request()
 
     def worked() -> None:
+        cancellation.enter_worker()
         try:
             returned.append(work(cancellation))
         except BaseException as error:  # noqa: BLE001 - raised below, out of the task group

@@ -84,8 +84,9 @@ class Settings(BaseSettings):
     """`follow` never migrates: it waits until somebody else has."""
     bootstrap: Literal["upgrade", "create"] = "upgrade"
     """How an absent or empty database is filled: by its revisions, or from the metadata."""
-    unversioned: Literal["refuse", "adopt"] = "refuse"
-    """Tables without a version row: `adopt` stamps them if they equal the metadata."""
+    unversioned: Literal["refuse", "adopt", "upgrade"] = "refuse"
+    """Tables without a version row: `adopt` stamps them if they equal the metadata, `upgrade`
+    runs all revisions on them, as Alembic does."""
     unrecognised: Literal["refuse", "accept"] = "refuse"
     """A version that the scripts do not know: `accept` serves on it as it is."""
     lock_timeout_seconds: Seconds = 300.0

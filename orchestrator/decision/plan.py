@@ -37,7 +37,7 @@ class Policy:
     """What may be done: the settings of a run, and the options of a single command."""
 
     bootstrap: Literal["upgrade", "create"] = "upgrade"
-    unversioned: Literal["refuse", "adopt"] = "refuse"
+    unversioned: Literal["refuse", "adopt", "upgrade"] = "refuse"
     unrecognised: Literal["refuse", "accept"] = "refuse"
     stamp_created: bool = True
     force: bool = False
@@ -123,6 +123,10 @@ def decide(observation: Observation, policy: Policy, command: Command = Command.
             policy.force and state in (DatabaseState.ABSENT, DatabaseState.EMPTY)
         ) or (policy.purge and state is DatabaseState.UNRECOGNISED):
             plan = _STAMP
+        case Command.UPGRADE if (
+            state is DatabaseState.UNVERSIONED and policy.unversioned == "upgrade"
+        ):
+            plan = _UPGRADE
         case Command.UPGRADE if state is DatabaseState.CURRENT and not _ends_at_target(observation):
             raise ConfigurationError(
                 f"The database is already beyond {', '.join(observation.target)}: it is at "
@@ -143,6 +147,8 @@ def _decide_run(observation: Observation, policy: Policy) -> Plan | None:
             if policy.bootstrap == "create":
                 return _CREATE
             return _UPGRADE if observation.missing else NOTHING
+        case DatabaseState.UNVERSIONED if policy.unversioned == "upgrade":
+            return _UPGRADE
         case DatabaseState.UNVERSIONED:
             # None differs from (): nobody has compared.
             adopt = policy.unversioned == "adopt" and observation.differences == ()
@@ -197,7 +203,8 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
                 (
                     'If it was made from the models, set `unversioned` to "adopt": it is then '
                     "compared with the metadata and stamped if equal. If you know its revision, "
-                    "use `orchestrator stamp REVISION`."
+                    "use `orchestrator stamp REVISION`. If all revisions are to run on these "
+                    'tables, as Alembic runs them, set `unversioned` to "upgrade".'
                 ),
             )
         case DatabaseState.UNRECOGNISED:

@@ -20,6 +20,7 @@ from alembic.util import CommandError, to_tuple
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
+from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.script_errors import explained, file_in_hand
 
 
@@ -177,6 +178,11 @@ class Scripts:
         script = self._get(revision)
         return script.path if script else None
 
+    def is_base(self, revision: Revision | None) -> bool:
+        """Whether a history begins with this revision."""
+        script = self._get(revision.revision) if revision is not None else None
+        return script is not None and script.down_revision is None
+
     def locations(self) -> ScriptLocations:
         """Where everything lies that these scripts were made from."""
         config = self.config
@@ -218,7 +224,9 @@ def load(
             "or run where an alembic.ini or a pyproject.toml with [tool.alembic] names it.",
             setting="script_location",
         )
-    return Scripts(config, fingerprint)
+    # A revision file may import the application, and that may configure logging.
+    with host_logging_kept():
+        return Scripts(config, fingerprint)
 
 
 def _directory(config: Config) -> ScriptDirectory:

@@ -61,7 +61,7 @@ def explain_task(
         else "What was committed before that is kept: look at the database before the next start."
     )
     what = f"The {task} failed{named}: {_told(error)}{place}\n{intact} {advice or _advice(error)}"
-    if was_empty and isinstance(error, SQLAlchemyError):
+    if was_empty and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision)):
         what += f" {_BOOTSTRAP}"
     if isinstance(error, TransactionEnded) and error.by == "rollback":
         return VerificationFailed(what)

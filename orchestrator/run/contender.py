@@ -20,7 +20,7 @@ from orchestrator.host.peers import Peers, Waiter
 from orchestrator.results import AppliedRevision, Ended, Holder
 from orchestrator.run.broadcast import Broadcast
 from orchestrator.run.resources import Resources
-from orchestrator.run.threads import in_thread, interrupt, is_cancelled
+from orchestrator.run.threads import Cancellation, in_thread
 from orchestrator.run.warm_start import probe_known
 
 if TYPE_CHECKING:
@@ -143,7 +143,6 @@ class Contender:
             self._resources,
             self._job,
             emit=self._emit,
-            cancelled=is_cancelled,
             scripts_loaded=publication.scripts_loaded,
         )
         outcome, error = "cancelled", None
@@ -166,7 +165,10 @@ class Contender:
         """
         if self._job.command is not Command.RUN:
             return None
-        ask = partial(probe_known, self._resources, interrupt, patient=under_lock)
+
+        def ask(cancellation: Cancellation) -> Ended | None:
+            return probe_known(self._resources, cancellation.interrupt, patient=under_lock)
+
         try:
             ready = await in_thread(ask, self._limiter)
         except DatabaseUnavailable as error:
@@ -187,4 +189,4 @@ class Contender:
         return ready
 
     async def _fingerprint(self) -> str:
-        return await in_thread(lambda: self._resources.scripts().fingerprint, self._limiter)
+        return await in_thread(lambda _: self._resources.scripts().fingerprint, self._limiter)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -18,7 +16,7 @@ from orchestrator.host.peers import Peers
 from orchestrator.results import AppliedRevision, Ended
 from orchestrator.run.inspection import View
 from orchestrator.run.resources import Resources
-from orchestrator.run.threads import in_thread, interrupt
+from orchestrator.run.threads import Cancellation, in_thread
 from orchestrator.run.warm_start import probe_known
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ class Follower:
 
     async def _ready(self) -> Ended | None:
         try:
-            return await in_thread(partial(self._watch.ready, interrupt), self._limiter)
+            return await in_thread(self._watch.ready, self._limiter)
         except DatabaseUnavailable as error:
             if not error.busy:
                 raise
@@ -90,10 +88,10 @@ class Watch:
         self._scripts: Scripts | None = None
         self._view: View | None = None
 
-    def ready(self, interrupted: Callable[[], None]) -> Ended | None:
+    def ready(self, cancellation: Cancellation) -> Ended | None:
         """The end of the watch, if the database is at its target; else None."""
         database = self._resources.database
-        ended = probe_known(self._resources, interrupted, patient=False)
+        ended = probe_known(self._resources, cancellation.interrupt, patient=False)
         if ended is not None or not database.exists():
             return ended
         if self._scripts is None or self._view is None:

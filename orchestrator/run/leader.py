@@ -13,6 +13,7 @@ from orchestrator.events import Event, TaskFailed
 from orchestrator.results import Ended
 from orchestrator.run.proof import Proof
 from orchestrator.run.resources import Resources
+from orchestrator.run.threads import Cancellation
 from orchestrator.run.work import Outcome, Work
 
 if TYPE_CHECKING:
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 
 
 class Leader:
-    """One job under the lock. `scripts_loaded` is told the fingerprint of the scripts.
-
-    `cancelled` is asked between revisions, and while the database is busy.
-    """
+    """One job under the lock. `scripts_loaded` is told the fingerprint of the scripts."""
 
     def __init__(
         self,
@@ -31,26 +29,26 @@ class Leader:
         job: Job,
         *,
         emit: Callable[[Event], object],
-        cancelled: Callable[[], bool],
         scripts_loaded: Callable[[str], None],
     ) -> None:
         self._resources = resources
         self._database = resources.database
         self._job = job
         self._emit = emit
-        self._cancelled = cancelled
         self._scripts_loaded = scripts_loaded
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
 
-    def lead(self) -> Ended:
+    def lead(self, cancellation: Cancellation) -> Ended:
         """Do the job, and prove it on a fresh connection.
+
+        The cancellation is asked between revisions, and while the database is busy.
 
         Raises an `OrchestratorError` whose `applied` says what is durable all the same.
         """
         scripts = self._resources.scripts()
         self._scripts_loaded(scripts.fingerprint)
-        error = self._run(scripts)
+        error = self._run(scripts, cancellation)
         outcome = self.outcome
         try:
             self.found = self._found()
@@ -86,7 +84,7 @@ class Leader:
             hide=self._resources.hide,
         )
 
-    def _run(self, scripts: Scripts) -> Any:
+    def _run(self, scripts: Scripts, cancellation: Cancellation) -> Any:
         """Run the pass; returns what was raised instead of raising it."""
         from orchestrator.revisions.context import PassOptions  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
@@ -97,7 +95,7 @@ class Leader:
             database=self._database,
             existed=self._database.exists(),
             emit=self._emit,
-            cancelled=self._cancelled,
+            cancelled=cancellation.is_requested,
         )
         self.outcome = work.outcome
         options = PassOptions(
@@ -107,7 +105,7 @@ class Leader:
             busy_seconds=settings.connect_timeout_seconds,
             x_arguments=settings.x_args,
             tag=settings.tag,
-            interrupted=self._interrupted,
+            interrupted=cancellation.interrupt,
         )
         try:
             if not self._database.exists():
@@ -118,10 +116,6 @@ class Leader:
         except Exception as error:  # noqa: BLE001 - whatever it is, the proof comes first
             return error
         return None
-
-    def _interrupted(self) -> None:
-        if self._cancelled():
-            raise Interrupted
 
     def _found(self) -> tuple[str, ...]:
         """The version rows, asked of the database on a connection of our own."""

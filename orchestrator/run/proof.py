@@ -113,7 +113,8 @@ class Proof:
         failed = error if isinstance(error, StepFailed) else None
         cause = failed.error if failed is not None else error
         unavailable = self._database.explain(cause)
-        if unavailable is not None and not unavailable.busy:
+        # A statement of a revision that finds the database busy is in its own way, as a rule.
+        if unavailable is not None and (failed is None or not unavailable.busy):
             return unavailable
         before, found = self._outcome.before, self._found or ()
         told = explain_task(

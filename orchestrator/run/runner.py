@@ -82,7 +82,7 @@ class Runner:
         try:
             if not self._resources.names_database:
                 with anyio.CancelScope(shield=True):
-                    await in_thread(lambda: self._resources.database, self._limiter)
+                    await in_thread(lambda _: self._resources.database, self._limiter)
         except OrchestratorError as error:
             return error
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,13 @@ def presuming(path: Path, upgrade: str) -> Existing:
     project = existing(path)
     project.revision("r1", None, upgrade, "pass")
     return project
+
+
+def made_by_code(project: Existing) -> None:
+    """The table that the application makes without Alembic."""
+    connection = sqlite3.connect(project.database)
+    connection.execute("CREATE TABLE artists (id INTEGER PRIMARY KEY, surname TEXT)")
+    connection.close()
 
 
 ADDS = 'op.add_column("artists", sa.Column("name", sa.String(100), server_default=""))'
@@ -44,17 +52,55 @@ class TestTablesThatOnlyTheModelsMake:
 
         assert_failed(run(project, "run", "--json"), "TaskFailed", 'bootstrap = "create"')
 
+    def test_is_told_of_any_error_of_a_base(self, tmp_path: Path, run: Run) -> None:
+        """A revision may ask in its own way whether the tables are there."""
+        project = presuming(tmp_path, "raise ValueError('no table artists')")
+
+        assert_failed(run(project, "run", "--json"), "TaskFailed", 'bootstrap = "create"')
+
     def test_is_not_told_where_it_would_not_help(self, tmp_path: Path, run: Run) -> None:
-        """Of a revision that fails by itself, or on a database with tables, it is not spoken."""
-        project = presuming(tmp_path, "raise ValueError('no')")
+        """Of a later revision that fails by itself, or on a database with tables."""
+        project = existing(tmp_path)
+        project.revision("r1", None)
+        later = project.revision("r2", "r1", "raise ValueError('no')")
         message = assert_failed(run(project, "run", "--json"), "TaskFailed")
         assert "bootstrap" not in message
+        later.unlink()
 
         project.revision("r1", None)
         assert_ready(run(project, "run", "--json"), "r1")
         project.revision("r2", "r1", ADDS)
         message = assert_failed(run(project, "run", "--json"), "TaskFailed", "no such table")
         assert "bootstrap" not in message
+
+
+class TestUpgradedAsTheyAre:
+    """Tables that code makes, and revisions that are then run on them from the first."""
+
+    def test_as_alembic_does(self, tmp_path: Path, run: Run) -> None:
+        """With `unversioned = "upgrade"`, which the refusal names; the next start is ready."""
+        project = presuming(tmp_path, ADDS)
+        made_by_code(project)
+        assert_failed(run(project, "run", "--json"), "StateRefused", '`unversioned` to "upgrade"')
+
+        project.write("pyproject.toml", '[tool.orchestrator]\nunversioned = "upgrade"\n')
+        planned = run(project, "plan", "--json").json
+        assert (planned["state"], planned["tasks"]) == ("unversioned", ["upgrade"])
+        assert_ready(run(project, "run", "--json"), "r1")
+
+        columns = [row[1] for row in project.rows("PRAGMA table_info(artists)")]
+        assert columns == ["id", "surname", "name"]
+        assert run(project, "status", "--check").code == 0
+
+    def test_by_the_single_command(self, tmp_path: Path, run: Run) -> None:
+        """`upgrade REV` goes by the same setting."""
+        project = presuming(tmp_path, ADDS)
+        made_by_code(project)
+        assert_failed(run(project, "upgrade", "--json"), "StateRefused")
+
+        project.write("pyproject.toml", '[tool.orchestrator]\nunversioned = "upgrade"\n')
+
+        assert_ready(run(project, "upgrade", "r1", "--json"), "r1")
 
 
 class TestMetadata:

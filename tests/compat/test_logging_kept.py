@@ -150,6 +150,22 @@ def test_host_logging_is_kept(tmp_path: Path, ending: str) -> None:
     assert ended.stdout.splitlines() == [f"{way} {ending}" for way in CONFIGURATIONS]
 
 
+def test_host_logging_is_kept_from_revision_files(tmp_path: Path) -> None:
+    """They are loaded before `env.py` runs, and may import an application that configures it."""
+    ways = [way for way in CONFIGURATIONS if not way.startswith("fileConfig")]
+    for way in ways:
+        project = existing(tmp_path / way, ini=INI + LOGGING_INI)
+        file = project.revision("r1", None)
+        file.write_text(f"{dedent(CONFIGURATIONS[way])}\n{file.read_text()}")
+    host = Existing(tmp_path)
+    host.write("application_logging.py", APPLICATION)
+
+    ended = host.python(HOST, *ways, PYTHONPATH=str(tmp_path))
+
+    assert ended.code == 0, ended.stderr
+    assert ended.stdout.splitlines() == [f"{way} ready" for way in ways]
+
+
 def test_the_command_keeps_its_words(tmp_path: Path) -> None:
     """The console script runs the standard `env.py`; what that configures is not configured."""
     code = CONFIGURATIONS["fileConfig"]

@@ -26,7 +26,7 @@ EXAMPLES = {one.state: one for one in (ABSENT, EMPTY, UNVERSIONED, BEHIND, CURRE
 policies = st.builds(
     Policy,
     bootstrap=st.sampled_from(["upgrade", "create"]),
-    unversioned=st.sampled_from(["refuse", "adopt"]),
+    unversioned=st.sampled_from(["refuse", "adopt", "upgrade"]),
     unrecognised=st.sampled_from(["refuse", "accept"]),
     stamp_created=st.booleans(),
     force=st.booleans(),
@@ -135,6 +135,16 @@ def test_adoption_needs_a_comparison_without_differences(
     assert outcome(observation, Command.RUN, Policy(unversioned="adopt")) == tasks
 
 
+@pytest.mark.parametrize("command", [Command.RUN, Command.UPGRADE])
+def test_revisions_can_be_run_on_the_tables_that_are_there(command: Command) -> None:
+    """With `unversioned = "upgrade"`, as Alembic does; no other command goes by it."""
+    policy = Policy(unversioned="upgrade")
+
+    assert outcome(UNVERSIONED, command, policy) == "upgrade"
+    assert outcome(UNVERSIONED, Command.CREATE, policy) == "refuse"
+    assert outcome(UNVERSIONED, Command.DOWNGRADE, policy) == "refuse"
+
+
 def test_a_refused_adoption_lists_the_differences() -> None:
     """Every difference stands in the message and in `found`."""
     observation = Observation(
@@ -182,6 +192,7 @@ def test_every_decision_is_a_plan_or_an_error_with_words(
     ("observation", "command", "found", "advice"),
     [
         (UNVERSIONED, "run", "2 tables (artist, album) but no version row", '"adopt"'),
+        (UNVERSIONED, "run", "2 tables (artist, album) but no version row", '"upgrade"'),
         (UNVERSIONED, "create", "2 tables (artist, album)", "orchestrator stamp REVISION"),
         (UNVERSIONED, "upgrade", "2 tables (artist, album)", "orchestrator stamp REVISION"),
         (UNVERSIONED, "downgrade", "2 tables (artist, album)", "orchestrator stamp REVISION"),

@@ -355,6 +355,35 @@ class TestHostLogging:
 
         assert seen == ["NOTSET", "ERROR"]
 
+    def test_several_threads_at_once_put_back_what_the_first_one_found(self) -> None:
+        """Scripts of one database are loaded while `env.py` of another runs."""
+        logger = logging.getLogger("elsewhere")
+        logger.setLevel("INFO")
+        inside, leave = threading.Event(), threading.Event()
+
+        def other() -> None:
+            with host_logging_kept():
+                inside.set()
+                leave.wait(30)
+                logging.config.dictConfig(
+                    {"version": 1, "incremental": True, "loggers": {"elsewhere": {"level": 50}}}
+                )
+                assert logger.level == logging.CRITICAL + 1
+
+        thread = threading.Thread(target=other)
+        with host_logging_kept():
+            thread.start()
+            inside.wait(30)
+            logger.setLevel(logging.CRITICAL + 1)
+        assert logger.level == logging.CRITICAL + 1, "the other one is still at work"
+        leave.set()
+        thread.join()
+
+        assert logger.level == logging.INFO
+        configured = {"version": 1, "incremental": True, "loggers": {"elsewhere": {"level": 30}}}
+        logging.config.dictConfig(configured)
+        assert logger.level == logging.WARNING
+
     def test_an_error_is_never_lost(self, project: Project, migrate: Migrate) -> None:
         """An `env.py` whose logging cannot be configured fails by nothing but its migrations."""
         broken = "from logging.config import fileConfig\nfileConfig(config.config_file_name)\n"

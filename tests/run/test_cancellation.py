@@ -230,10 +230,7 @@ class TestWhileARevisionRuns:
         """What is cancelled before it has begun does nothing at all."""
         watched = Watched(gated, bootstrap="create")
 
-        def cancelled(*_: Any) -> bool:
-            return True
-
-        monkeypatch.setattr("orchestrator.run.contender.is_cancelled", cancelled)
+        monkeypatch.setattr("orchestrator.run.threads.Cancellation.is_requested", lambda _: True)
         with anyio.fail_after(DEADLINE_SECONDS):
             report = await watched.orchestrator.run()
 

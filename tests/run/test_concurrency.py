@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import subprocess
 import sys
@@ -265,6 +266,34 @@ class TestBusyDatabase:
         with pytest.raises(LockTimeout), anyio.fail_after(DEADLINE_SECONDS):
             await run()
         assert writer.in_transaction
+
+    async def test_is_waited_for_at_the_commit(self, project: Project) -> None:
+        """A reader keeps the commit out: nothing is kept, and it is nobody's revision."""
+        project.chain(1)
+        reader = sqlite3.connect(project.database, isolation_level=None)
+        reader.execute("CREATE TABLE t (id INTEGER)")
+        reader.execute("DROP TABLE t")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM sqlite_master").fetchall()
+        run = orchestrate(project, connect_timeout_seconds=0.3).run
+        with pytest.raises(DatabaseUnavailable, match="could not be committed to") as raised:
+            with anyio.fail_after(DEADLINE_SECONDS):
+                await run()
+        assert raised.value.busy
+        assert "Mend" not in str(raised.value)
+        assert raised.value.applied == ()
+        reader.execute("COMMIT")
+        assert reader.execute("SELECT * FROM sqlite_master").fetchall() == []
+        reader.close()
+        assert (await orchestrate(project, connect_timeout_seconds=0.3).run()).led
+
+    @pytest.mark.parametrize("seconds", [math.inf, 3e6])
+    async def test_can_be_waited_for_as_long_as_you_like(
+        self, project: Project, seconds: float
+    ) -> None:
+        """For ever, and longer than SQLite's own timeout can be."""
+        project.chain(1)
+        assert (await orchestrate(project, connect_timeout_seconds=seconds).run()).led
 
     async def test_whose_writer_is_no_leader(
         self, project: Project, writer: sqlite3.Connection

@@ -27,6 +27,9 @@ from orchestrator.revisions.transactions.base import (
 )
 
 _TRY_MILLISECONDS: Final = 50
+_LONGEST_MILLISECONDS: Final = 2**31 - 1
+"""What SQLite takes as a time, 24 days; more, or for ever, is that."""
+
 _NOT_IN_A_TRANSACTION: Final = ("VACUUM", "PRAGMA", "ATTACH", "DETACH", "BEGIN", "COMMIT", "END")
 _JOURNAL_MODE: Final = re.compile(
     r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
@@ -112,7 +115,8 @@ class SQLiteTransaction(Transaction):
             # Only while there is somebody to wait for: a revision that was said to begin begins.
             self._interrupted()
         # Readers can be in the way of the commit.
-        self._execute(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
+        milliseconds = min(self._busy_seconds * 1000, _LONGEST_MILLISECONDS)
+        self._execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
 
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
@@ -144,9 +148,26 @@ class SQLiteTransaction(Transaction):
             )
 
     def commit(self) -> None:
-        """Commit, whether or not Alembic or `env.py` would."""
-        if self.is_open:
+        """Commit, whether or not Alembic or `env.py` would.
+
+        Raises `DatabaseUnavailable` where readers are in the way for too long.
+        """
+        if not self.is_open:
+            return
+        began = time.monotonic()
+        try:
             self._execute("COMMIT")
+        except Exception as error:
+            told = self._database.explain(error)
+            if told is None or not told.busy:
+                raise
+            waited = time.monotonic() - began
+            raise self._unavailable(
+                f"could not be committed to: another connection was reading it for all of the "
+                f"{waited:.1f} s that were waited (`connect_timeout_seconds`)",
+                waited,
+                busy=True,
+            ) from error
 
     def abandon(self) -> None:
         """Roll back what a pass left open, where `env.py` did not close its connection."""

@@ -43,6 +43,8 @@ class Cancellation:
         if not self._event.is_set() and threading.get_ident() == self._worker:
             try:
                 from_thread.check_cancelled()
+            except Exception:  # noqa: BLE001, S110 - inside of a loop of `env.py`'s: the flag tells
+                pass
             except BaseException:  # noqa: BLE001 - each event loop has its own
                 self._event.set()
         return self._event.is_set()

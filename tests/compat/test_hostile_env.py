@@ -61,11 +61,37 @@ LOOPS = {
         start="anyio.run(main)",
     ),
     "trio": LOOP.format(library="trio", group="migrate()", start="trio.run(main)"),
+    # To another thread, and from there into a loop of its own.
+    "executor": LOOP.format(
+        library="concurrent.futures",
+        group="migrate()",
+        start="with concurrent.futures.ThreadPoolExecutor(1) as pool:\n"
+        "    pool.submit(migrate).result()",
+    ),
+    "loop_in_executor": LOOP.format(
+        library="asyncio, concurrent.futures",
+        group="migrate()",
+        start="with concurrent.futures.ThreadPoolExecutor(1) as pool:\n"
+        "    pool.submit(asyncio.run, main()).result()",
+    ),
+    "back_into_a_loop": LOOP.format(
+        library="asyncio, threading",
+        group="migrate()",
+        start="loop = asyncio.new_event_loop()\n"
+        "thread = threading.Thread(target=loop.run_forever)\n"
+        "thread.start()\n"
+        "try:\n"
+        "    asyncio.run_coroutine_threadsafe(main(), loop).result()\n"
+        "finally:\n"
+        "    loop.call_soon_threadsafe(loop.stop)\n"
+        "    thread.join()\n"
+        "    loop.close()",
+    ),
 }
 
 
 class TestEventLoop:
-    """`env.py` runs an event loop of its own."""
+    """`env.py` runs an event loop of its own, or carries its work to another thread."""
 
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_inside_an_application_that_runs_one(self, tmp_path: Path, backend: str) -> None:

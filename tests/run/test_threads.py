@@ -69,6 +69,22 @@ async def test_the_flag_is_read_in_whatever_thread(how: str) -> None:
     assert found == [True]
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_an_event_loop_inside_of_the_worker_is_no_cancellation(backend: str) -> None:
+    """An asynchronous `env.py` runs one where the work began, and asks from within."""
+
+    async def inside(cancellation: Cancellation) -> list[bool]:
+        async with anyio.create_task_group() as tasks:
+            tasks.cancel_scope.cancel()  # a matter of env.py's own
+            asked = cancellation.is_requested()
+        return [asked, cancellation.is_requested()]
+
+    def work(cancellation: Cancellation) -> list[bool]:
+        return anyio.run(inside, cancellation, backend=backend)
+
+    assert await in_thread(work, anyio.CapacityLimiter(1)) == [False, False]
+
+
 async def test_an_interrupted_work_is_a_cancelled_task() -> None:
     """`Interrupted` never comes out."""
     began = threading.Event()

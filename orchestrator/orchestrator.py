@@ -90,6 +90,7 @@ class Run:
         except Exception as error:  # noqa: BLE001 - `result` raises it
             self._error = error
         finally:
+            self._broadcast.close()
             self._ended.set()
 
 

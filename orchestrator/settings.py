@@ -45,6 +45,12 @@ def _absolute_target(value: str) -> str:
     return value
 
 
+def _nameable(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("must not hold a null character, which no file has in its name")
+    return value
+
+
 _WANTED: Final = {
     "float_parsing": "must be a number of seconds, or inf",
     "float_type": "must be a number of seconds, or inf",
@@ -53,6 +59,7 @@ _WANTED: Final = {
 }
 """What is wanted, in place of pydantic's words for it."""
 
+FileName = Annotated[Path, AfterValidator(_nameable)]
 Seconds = Annotated[float, AfterValidator(_seconds)]
 Log = Literal["auto", "console", "json", "off"]
 
@@ -76,7 +83,7 @@ class Settings(BaseSettings):
     """SQLAlchemy URL. Default: `DATABASE_URL`, the Alembic config's, then `env.py`'s own."""
     script_location: str | None = None
     """Alembic's script directory: a path or `package:directory`. Default: the Alembic config's."""
-    alembic_config: Path | None = None
+    alembic_config: FileName | None = None
     """`alembic.ini` or `pyproject.toml`. Default: whichever is in the working directory."""
     target: Annotated[str, AfterValidator(_absolute_target)] = "heads"
     """What the database is to reach: `heads`, `head`, a revision or a label."""
@@ -97,9 +104,9 @@ class Settings(BaseSettings):
     """When the process that was waited for has failed: fail with it, or try again."""
     transaction: Literal["env", "run", "revision", "off"] = "env"
     """What one transaction holds: what `env.py` says, the run, each revision; or stock Alembic."""
-    state_dir: Path | None = None
+    state_dir: FileName | None = None
     """Where the lock, the record and the journal are. Default: beside the SQLite file."""
-    journal: Path | Literal["off"] | None = None
+    journal: FileName | Literal["off"] | None = None
     """The journal file, or `off`. Default: `journal.jsonl` in the state directory."""
     log: Log = "auto"
     """How events are told: `auto` by the application's logging, else as a few lines on stderr."""

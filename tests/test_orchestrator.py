@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -22,6 +23,7 @@ from orchestrator import (
     TaskFailed,
 )
 from orchestrator.events import TERMINAL, RevisionApplied, RunStarted, TaskStarted
+from orchestrator.run.resources import Resources
 from tests.projects import Project
 
 pytestmark = pytest.mark.anyio
@@ -376,3 +378,56 @@ class TestEventLoop:
 
         assert sum(report.led for report in reports) == 1
         assert {report.versions for report in reports} == {("r2",)}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"database_url": "sqlite:///file:a%00b.db?uri=true"},
+        {"database_url": "sqlite:///\udcff.db", "journal": "\udcfe.jsonl"},
+        {"database_url": "postgresql://user:hunter2\udcff@host/db"},
+        {"database_url": "sqlite:///a.db", "script_location": "nowhere"},
+    ],
+    ids=["null character", "not UTF-8", "password not UTF-8", "no scripts"],
+)
+async def test_there_is_always_a_terminal_event(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with what a run is given, who reads its events comes to their end."""
+    monkeypatch.chdir(tmp_path)
+    events: list[Event] = []
+
+    with anyio.fail_after(60), pytest.raises(ConfigurationError):
+        async with Orchestrator(Settings(**settings)).start() as run:
+            events.extend([event async for event in run.events()])
+
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFailed)
+
+
+@pytest.mark.anyio
+async def test_a_fault_before_the_first_event_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one of ours, that nobody has thought of."""
+    monkeypatch.chdir(tmp_path)
+
+    def fault(_: Resources) -> None:
+        raise ValueError("embedded null byte")
+
+    monkeypatch.setattr(Resources, "prepare", fault)
+    events: list[Event] = []
+
+    with anyio.fail_after(60), pytest.raises(ValueError, match="null byte"):
+        async with Orchestrator(Settings(database_url="sqlite:///a.db")).start() as run:
+            events.extend([event async for event in run.events()])
+
+    assert isinstance(events[-1], RunFailed)
+
+
+@pytest.mark.parametrize("setting", ["state_dir", "journal", "alembic_config"])
+def test_a_null_character_is_refused_with_the_setting(setting: str) -> None:
+    """Before anything is opened by that name."""
+    with pytest.raises(ConfigurationError, match=setting):
+        Settings(**{setting: "a\0b"})

@@ -45,6 +45,8 @@ class SQLite(Database):
             file = file_of(url)
         except ValueError:  # of a `file:` URI
             raise unreadable_url(url) from None
+        if file is not None and "\0" in str(file):
+            raise unreadable_url(url)
         if file is None:
             raise ConfigurationError(
                 f"The database URL {redact(url)} names a SQLite database in memory: no other "
@@ -216,7 +218,7 @@ def _engine(file: str) -> Engine:
     """Keeps no connection, only what SQLAlchemy found out about the driver."""
     own = URL.create(
         "sqlite",
-        database=f"file:{quote(file)}",
+        database=f"file:{quote(os.fsencode(file))}",
         query={"mode": "rw", "uri": "true", "timeout": str(_TRY_SECONDS)},
     )
     return create_engine(own, poolclass=NullPool, isolation_level="AUTOCOMMIT")

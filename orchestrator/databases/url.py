@@ -31,6 +31,14 @@ def parse(text: str) -> URL:
     Raises `ConfigurationError` where it cannot be parsed, or its dialect is not installed.
     """
     try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair: an argument or a variable whose bytes were no UTF-8.
+        raise ConfigurationError(
+            "The database URL cannot be parsed: it is not UTF-8.",
+            setting="database_url",
+        ) from None
+    try:
         url = make_url(text)
         url.get_dialect()
     except NoSuchModuleError as error:
@@ -139,7 +147,11 @@ def secrets(url: URL | str) -> tuple[str, ...]:
             if _SECRET_KEY.search(key):
                 plain.update((value,) if isinstance(value, str) else value)
     # SQLAlchemy itself leaves a space and a plus as they are.
-    escaped = (partial(quote, safe=""), partial(quote, safe=" +"), quote_plus)
+    escaped = (
+        partial(quote, safe="", errors="surrogateescape"),
+        partial(quote, safe=" +", errors="surrogateescape"),
+        partial(quote_plus, errors="surrogateescape"),
+    )
     forms = plain | {escape(text) for text in plain for escape in escaped}
     forms |= {form.replace("%", "%%") for form in forms} | {repr(form)[1:-1] for form in forms}
     return tuple(sorted(filter(None, forms), key=len, reverse=True))

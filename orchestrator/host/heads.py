@@ -20,6 +20,8 @@ from typing import Any, Final
 from orchestrator.decision.state import KnownTarget, ScriptLocations
 
 _FORMAT: Final = 2
+_SIZE_LIMIT: Final = 1_000_000
+"""No file of ours comes near it; whatever else has the name is not read into memory."""
 _PLAIN: Final = 2  # the last format of marshal's in which equal values are equal bytes
 _LIBRARIES: Final = ("alembic", "orchestrator")
 
@@ -48,7 +50,7 @@ class HeadsFile:
         """The target, if it is remembered for exactly these scripts; else None."""
         try:
             with open(self._path, encoding="utf-8", opener=self._opener) as file:
-                values: dict[str, Any] = json.load(file)
+                values: dict[str, Any] = json.loads(file.read(_SIZE_LIMIT))
             if values["format"] != _FORMAT or values["key"] != self._key:
                 return None
             locations = ScriptLocations(

@@ -66,7 +66,12 @@ class FileLock:
         if not self._lock(descriptor) or not self._is_at_path(descriptor):
             _close(descriptor)
             return False
-        if not self._excludes():
+        try:
+            excludes = self._excludes()
+        except BaseException:
+            _close(descriptor)  # or the lock would be held as long as the process lives
+            raise
+        if not excludes:
             _close(descriptor)
             raise self._unlockable("a second lock was granted while the first was held")
         self._descriptor, self._holder_pid = descriptor, os.getpid()

@@ -29,6 +29,7 @@ class Broadcast:
     def __init__(self, run_id: str, sinks: Sequence[Sink] = ()) -> None:
         self.run_id = run_id
         self.history: list[Event] = []
+        self.closed = False
         self._sinks = list(sinks)
         self._emitting = threading.Lock()
         self._arrival: anyio.Event | None = None
@@ -48,6 +49,11 @@ class Broadcast:
         """Name the way from worker threads into this thread's loop, where subscribers wait."""
         self._portal = portal
         self._loop_thread = threading.get_ident()
+
+    def close(self) -> None:
+        """Let subscribers end, also where no terminal event has come or ever will."""
+        self.closed = True
+        self._wake()
 
     def emit(self, event: Event) -> Event:
         """Stamp the event and deliver it. Nothing may follow a terminal event."""
@@ -109,6 +115,8 @@ class _Subscription:
             arrival = self._broadcast.next_arrival()
             if self._position < len(self._broadcast.history):
                 break
+            if self._broadcast.closed:
+                raise StopAsyncIteration
             await arrival.wait()
         event = self._broadcast.history[self._position]
         self._position += 1

@@ -44,7 +44,7 @@ class Runner:
 
         Cancellation ends the run between two revisions; what has run until then is kept.
         """
-        unprepared = await self._locate() or self._prepare()
+        unprepared = await self._get_ready()
         self._emit(
             RunStarted(
                 command=self._job.command,
@@ -77,15 +77,22 @@ class Runner:
             if self._journal is not None:
                 self._journal.close()
 
-    async def _locate(self) -> OrchestratorError | None:
-        """Ask `env.py` for the URL where none is named; in a thread, where it may run a loop."""
+    async def _get_ready(self) -> Exception | None:
+        """What is to be done before the first event; returns what was raised, to be told after it.
+
+        Whatever that is: who reads the events waits for the terminal one.
+        """
         try:
-            if not self._resources.names_database:
-                with anyio.CancelScope(shield=True):
-                    await in_thread(lambda _: self._resources.database, self._limiter)
-        except OrchestratorError as error:
+            await self._locate()
+            return self._prepare()
+        except Exception as error:  # noqa: BLE001 - it is raised when the run has been told to begin
             return error
-        return None
+
+    async def _locate(self) -> None:
+        """Ask `env.py` for the URL where none is named; in a thread, where it may run a loop."""
+        if not self._resources.names_database:
+            with anyio.CancelScope(shield=True):
+                await in_thread(lambda _: self._resources.database, self._limiter)
 
     def _prepare(self) -> ConfigurationError | None:
         """Make the state directory and open the journal, before the first event is emitted."""

@@ -339,3 +339,15 @@ def test_the_remembered_rows_are_those_that_alembic_writes(
     assert remembered == rows_of(stock)
     again = project.run("run", "--target", target, "--json").json
     assert (again["outcome"], again["led"], again["versions"]) == ("ready", False, remembered)
+
+
+def test_a_huge_file_is_not_read_into_memory(project: Project, tmp_path: Path) -> None:
+    """Whatever somebody has put there costs a bounded read, and makes nobody ready."""
+    path = tmp_path / "heads.json"
+    with path.open("wb") as file:
+        file.write(b'{"format": 2, "key": "')
+        file.truncate(1 << 40)
+
+    heads = HeadsFile(path, open_shared, key=("k",), config_files=())
+
+    assert heads.load() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -310,3 +311,22 @@ def test_looking_never_makes_a_run_fail(project: Project) -> None:
     finally:
         lookers.kill()
         lookers.communicate()
+
+
+def test_a_lock_that_cannot_be_tested_is_not_kept(tmp_path: Path) -> None:
+    """With one file descriptor left the second look fails, and the lock is let go."""
+    opened: list[str] = []
+
+    def once(path: str, flags: int) -> int:
+        opened.append(path)
+        if len(opened) > 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return open_shared(path, flags)
+
+    with pytest.raises(ConfigurationError, match="Too many open files"):
+        FileLock(tmp_path / "lock", once).try_acquire()
+
+    assert is_held(tmp_path / "lock") is False
+    other = FileLock(tmp_path / "lock", open_shared)
+    assert other.try_acquire()
+    other.release()

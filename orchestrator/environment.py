@@ -25,6 +25,7 @@ from sqlalchemy.pool import NullPool
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import unknown_url
 from orchestrator.errors import LockTimeout
+from orchestrator.events import Warned
 from orchestrator.host.peers import Peers
 from orchestrator.locks.base import Lock
 from orchestrator.locks.waiting import hold
@@ -91,7 +92,11 @@ def _locked(resources: Resources) -> Iterator[None]:
     holder = resources.holder(secrets.token_hex(6), "alembic")
     tell = log_sink(resources.settings.log, resources.origin)
     broadcast = Broadcast(holder.run_id, () if tell is None else (tell,))
-    peers = Peers(resources.record(), emit=broadcast.emit)
+    peers = Peers(
+        resources.record(),
+        emit=broadcast.emit,
+        warn=lambda message: broadcast.emit(Warned(message=message)),
+    )
     deadline = time.monotonic() + resources.settings.lock_timeout_seconds
 
     # A loop of its own: this may be called where one runs already.

@@ -12,10 +12,14 @@ from orchestrator.results import AppliedRevision, ErrorReport, Holder
 
 
 class OrchestratorError(Exception):
-    """The root. `applied` lists the revisions that are durable all the same."""
+    """The root. `applied` lists the revisions that are durable all the same.
+
+    `committed` says whether a part of the work may be durable that is no whole revision.
+    """
 
     exit_code: ClassVar[int] = 1
     applied: tuple[AppliedRevision, ...] = ()
+    committed: bool = False
 
     def report(self) -> ErrorReport:
         """This error as results and events carry it."""

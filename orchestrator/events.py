@@ -127,6 +127,14 @@ class TaskFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Warned(Event):
+    """Something that somebody should know of, and that stops nothing."""
+
+    message: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LockReleased(Event):
     """The lock is free again."""
 
@@ -172,6 +180,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
     "revision_applied": RevisionApplied,
     "task_succeeded": TaskSucceeded,
     "task_failed": TaskFailed,
+    "warning": Warned,
     "lock_released": LockReleased,
     "database_ready": DatabaseReady,
     "run_failed": RunFailed,
@@ -193,7 +202,7 @@ def level_of(event: Event) -> str:
     """The log level at which an event is told: `info`, `warning` or `error`."""
     if isinstance(event, (TaskFailed, RunFailed)):
         return "error"
-    if isinstance(event, RunCancelled):
+    if isinstance(event, (RunCancelled, Warned)):
         return "warning"
     if isinstance(event, StateObserved) and event.state == "unrecognised":
         return "warning"

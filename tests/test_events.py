@@ -85,7 +85,9 @@ def test_every_class_has_a_name_and_every_name_a_class() -> None:
     assert set(EVENTS.values()) == defined
     assert {event: name for name, event in EVENTS.items()} == NAMES
     for name, event in EVENTS.items():
-        assert name.replace("_", "") == event.__name__.lower()
+        # The one exception: a class must not take the name of a builtin.
+        called = {"warning": "warned"}.get(name, name)
+        assert called.replace("_", "") == event.__name__.lower()
 
 
 def test_exactly_three_events_are_terminal() -> None:

@@ -73,7 +73,7 @@ def perform(
     if running.json:
         print_json(report)
     elif not only_events:
-        for warning in report.warnings:
+        for warning in () if show_progress else report.warnings:
             stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
         stdout().print(_summary(report), markup=True)
     if report.error is not None:

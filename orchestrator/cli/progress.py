@@ -28,6 +28,7 @@ from orchestrator.events import (
     StateObserved,
     TaskStarted,
     TaskSucceeded,
+    Warned,
     to_dict,
 )
 from orchestrator.results import Holder, to_jsonable
@@ -76,6 +77,8 @@ async def _show_live(events: AsyncIterator[Event], console: Console) -> None:
     ) as live:
         async for event in events:
             last = event
+            if isinstance(event, Warned):
+                console.print(Text.assemble(("! ", "yellow"), _sentence(event)), soft_wrap=True)
             display.tell(event)
             live.refresh()
     if isinstance(last, TERMINAL):

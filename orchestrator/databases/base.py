@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -71,6 +71,14 @@ class Database(ABC):
 
         Closed at the end of the block. Raises `DatabaseUnavailable`, in the block, too.
         """
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], bool | None]]:
+        """Ask, in the block, whether anything was committed since it began.
+
+        By whomever; None where it cannot be told. Raises `DatabaseUnavailable`.
+        """
+        yield lambda: None
 
     @abstractmethod
     def version_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -99,6 +99,26 @@ class SQLite(Database):
                 yield connection
         except DBAPIError as error:
             raise (self.explain(error) or self._unusable(error)) from error
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], bool | None]]:
+        """By `data_version` (https://www.sqlite.org/pragma.html#pragma_data_version)."""
+        with self.connect() as connection:
+
+            def version() -> int | None:
+                try:
+                    found: int = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+                except DBAPIError:
+                    return None  # a writer may be in the way
+                return found
+
+            before = version()
+
+            def committed() -> bool | None:
+                now = version()
+                return None if before is None or now is None else now != before
+
+            yield committed
 
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
@@ -219,6 +239,12 @@ def _engine(file: str) -> Engine:
     own = URL.create(
         "sqlite",
         database=f"file:{quote(os.fsencode(file))}",
-        query={"mode": "rw", "uri": "true", "timeout": str(_TRY_SECONDS)},
+        query={
+            "mode": "rw",
+            "uri": "true",
+            "timeout": str(_TRY_SECONDS),
+            # It is closed at the end of a pass, whichever thread `env.py` carried that to.
+            "check_same_thread": "false",
+        },
     )
     return create_engine(own, poolclass=NullPool, isolation_level="AUTOCOMMIT")

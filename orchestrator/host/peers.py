@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -87,10 +86,7 @@ class Peers:
             return self._file.read()
         except ValueError as error:
             if not self._warned:
-                logging.getLogger("orchestrator").warning(
-                    "%s; it is only information, and the run goes on", error
-                )
-                self._warn(str(error))
+                self._warn(f"{error}; it is only information, and the run goes on")
             self._warned = True
             return None
 

@@ -57,11 +57,15 @@ class Arguments:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassOptions(Arguments):
-    """How `env.py` is run on the database."""
+    """How `env.py` is run on the database.
+
+    `warn` is told what somebody should know of a revision, which it names.
+    """
 
     database: Database
     transaction: str = "env"
     busy_seconds: float = 30.0
+    warn: Callable[[str, str | None], None] = lambda _message, _revision: None
 
 
 class PassContext(EnvironmentContext):

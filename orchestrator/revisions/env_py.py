@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from orchestrator.revisions.context import PassContext, PassOptions, env_py_read
 from orchestrator.revisions.scripts import Scripts, Step
 from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS
-from orchestrator.revisions.transactions.base import Transaction
+from orchestrator.revisions.transactions.base import RolledBack, Transaction
 
 _ONE_DATABASE: Final = "upgrades"
 """Alembic's default `upgrade_token`; the template for several databases gives each its own."""
@@ -37,11 +38,24 @@ class _VersionsMoved(BaseException):
     """The version rows changed between Alembic's look and the beginning of the transaction."""
 
 
+class _NeedsTransactionsOfTheirOwn(BaseException):
+    """A revision rolled back what others had done in the one transaction of the pass."""
+
+    def __init__(self, revision: str | None) -> None:
+        self.revision = revision
+
+
 class _PerhapsSeveral(BaseException):
     """`env.py` looks like one for several databases, and may come to the others later."""
 
 
-_PRIVATE: Final = (Interrupted, _Rehearsed, _VersionsMoved, _PerhapsSeveral)
+_PRIVATE: Final = (
+    Interrupted,
+    _Rehearsed,
+    _VersionsMoved,
+    _NeedsTransactionsOfTheirOwn,
+    _PerhapsSeveral,
+)
 
 
 class StepFailed(Exception):
@@ -51,13 +65,11 @@ class StepFailed(Exception):
     `advice` is what the transaction has to say of it.
     """
 
-    def __init__(
-        self, step: Step, error: BaseException, *, committed: bool, advice: str | None
-    ) -> None:
+    def __init__(self, step: Step, error: BaseException, *, advice: str | None) -> None:
         super().__init__(str(error))
         self.step = step
         self.error = error
-        self.committed = committed
+        self.committed = False
         self.advice = advice
         self.swallowed = False
 
@@ -70,7 +82,8 @@ def run_env_py(
 ) -> None:
     """Run `env.py` with `work` as what it migrates.
 
-    `work` is a generator of steps that is resumed after each, when its version row is written.
+    `work` is a generator of steps that is resumed after each, when its version row is written;
+    it may be asked for anew, where all of it was rolled back.
     In a rehearsal its first step, or its end, rolls back everything, and nothing was written.
 
     Raises `StepFailed` for a revision that raised, `Interrupted`, what `work` raises,
@@ -91,6 +104,14 @@ def run_env_py(
                 asked = True
             except _VersionsMoved:
                 pass
+            except _NeedsTransactionsOfTheirOwn as error:
+                options.warn(
+                    f"Revision {error.revision} rolled back the transaction that it ran in, and "
+                    "with it what was done before. All is undone, and run again with a "
+                    "transaction for each revision.",
+                    error.revision,
+                )
+                options = replace(options, transaction="revision")
             except DatabaseUnavailable as error:
                 if passing.began or not error.busy or time.monotonic() > deadline:
                     raise
@@ -139,8 +160,7 @@ class _Pass:
                     ended=self._ended,
                 ) from error
         finally:
-            if self._transaction is not None:
-                self._transaction.abandon()
+            self._abandon()
         if self._failure is not None:  # and env.py swallowed it
             if isinstance(self._failure, StepFailed):
                 self._failure.swallowed = True
@@ -151,6 +171,13 @@ class _Pass:
                 "context.run_migrations(), so nothing was migrated.",
                 setting="script_location",
             )
+
+    def _abandon(self) -> None:
+        if self._transaction is None:
+            return
+        self._transaction.abandon()
+        if isinstance(self._failure, (StepFailed, OrchestratorError)):
+            self._failure.committed = self._transaction.committed
 
     def _migrate(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
         """What Alembic takes as `fn`: called by `context.run_migrations()`."""
@@ -187,7 +214,7 @@ class _Pass:
         if self._rehearse:
             raise _Rehearsed
         transaction.check()
-        transaction.commit()
+        transaction.end()
         self._ended = True
 
     def _begin(
@@ -227,25 +254,56 @@ class _Pass:
             try:
                 transaction.before_step()
                 migrate(**arguments)
-                transaction.after_step()
-                if context._transaction_per_migration and step.revision is not None:
-                    transaction.check(step.revision.revision)
-            except KeyboardInterrupt:
+                self._after(step, transaction, context)
+            except (*_PRIVATE, KeyboardInterrupt):
                 raise
             except OrchestratorError as error:
                 self._failure = error
                 raise
             except BaseException as error:
-                self._failure = StepFailed(
-                    step,
-                    error,
-                    committed=transaction.committed,
-                    advice=transaction.advice(error),
-                )
+                self._demand_own_transactions(step, transaction, context)
+                self._failure = StepFailed(step, error, advice=transaction.advice(error))
                 raise
 
         step.alembic.migration_fn = watched
         return step.alembic
+
+    def _after(self, step: Step, transaction: Transaction, context: MigrationContext) -> None:
+        """See to it that a version row is written in a transaction that ends well."""
+        revision = step.revision.revision if step.revision is not None else None
+        ended_by = transaction.after_step()
+        if ended_by == "rollback":
+            self._demand_own_transactions(step, transaction, context)
+            if not context._transaction_per_migration:
+                raise RolledBack
+            self._options.warn(
+                f"Revision {revision} rolled back its own transaction: what it had done until then "
+                "is not kept.",
+                revision,
+            )
+        elif ended_by == "commit":
+            self._options.warn(
+                f"Revision {revision} committed the transaction that it ran in, and the run goes "
+                "on in a new one. Killed after that commit and before the end, it is left half "
+                "done, and the next start runs it again from its beginning.",
+                revision,
+            )
+        begun = context._transaction
+        if ended_by is not None and begun is not None and not begun.is_active:
+            # Alembic holds what the revision ended, and would not commit what is done next.
+            connection = transaction.connection
+            context._transaction = connection.get_transaction() or connection.begin()
+        if context._transaction_per_migration and revision is not None:
+            transaction.check(revision)
+
+    def _demand_own_transactions(
+        self, step: Step, transaction: Transaction, context: MigrationContext
+    ) -> None:
+        """Begin the pass anew where a revision took back more than was its own."""
+        one_for_all = not context._transaction_per_migration and self._options.transaction == "env"
+        if transaction.rolled_back and one_for_all:
+            revision = step.revision.revision if step.revision is not None else None
+            raise _NeedsTransactionsOfTheirOwn(revision)
 
     def _check_database(self, connection: Connection, schema: str | None) -> None:
         env_py, database = self._scripts.directory.env_py_location, self._options.database

@@ -20,7 +20,7 @@ from orchestrator.errors import (
 from orchestrator.results import Revision
 from orchestrator.revisions.script_errors import where
 from orchestrator.revisions.scripts import Scripts
-from orchestrator.revisions.transactions.base import TransactionEnded, TransactionError
+from orchestrator.revisions.transactions.base import RolledBack, TransactionError
 
 _STATEMENT_LENGTH: Final = 200
 _BOOTSTRAP: Final = (
@@ -50,7 +50,7 @@ def explain_task(
     """
     path = scripts.file_of(revision.revision) if revision else None
     file, line = where(error, path or scripts.directory.dir)
-    if isinstance(error, TransactionEnded) or (path and file != path):
+    if isinstance(error, RolledBack) or (path and file != path):
         file, line = path, None
     about = f" ({revision.description})" if revision and revision.description else ""
     named = f" at revision {revision.revision}{about}" if revision else ""
@@ -63,7 +63,7 @@ def explain_task(
     what = f"The {task} failed{named}: {_told(error)}{place}\n{intact} {advice or _advice(error)}"
     if was_empty and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision)):
         what += f" {_BOOTSTRAP}"
-    if isinstance(error, TransactionEnded) and error.by == "rollback":
+    if isinstance(error, RolledBack):
         return VerificationFailed(what)
     return TaskFailed(
         what,
@@ -124,7 +124,7 @@ def _advice(error: BaseException) -> str:
             "An autocommit_block() needs Alembic's own transaction: in env.py, use "
             "`with context.begin_transaction()` instead of beginning one on the connection."
         )
-    if isinstance(error, TransactionEnded):
+    if isinstance(error, RolledBack):
         return "Let the revision raise instead of rolling back, or use a savepoint."
     return "Mend the revision and start again."
 

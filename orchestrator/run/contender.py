@@ -32,7 +32,8 @@ class Contender:
     """Brings one job to its end: by doing it, or by waiting until somebody else has.
 
     `ready_to_wait` is called before the locks are tried, and may raise; `warn` is told what
-    goes into the report. `waited_seconds` is how long was waited for all locks together.
+    stops nothing, and the revision that it is about. `waited_seconds` is how long was waited
+    for all locks together.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Contender:
         *,
         peers: Peers,
         limiter: CapacityLimiter,
-        warn: Callable[[str], None],
+        warn: Callable[..., None],
         ready_to_wait: Callable[[], None],
     ) -> None:
         self.waited_seconds = 0.0
@@ -143,6 +144,7 @@ class Contender:
             self._resources,
             self._job,
             emit=self._emit,
+            warn=self._warn,
             scripts_loaded=publication.scripts_loaded,
         )
         outcome, error = "cancelled", None

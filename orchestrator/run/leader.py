@@ -29,12 +29,14 @@ class Leader:
         job: Job,
         *,
         emit: Callable[[Event], object],
+        warn: Callable[[str, str | None], None],
         scripts_loaded: Callable[[str], None],
     ) -> None:
         self._resources = resources
         self._database = resources.database
         self._job = job
         self._emit = emit
+        self._warn = warn
         self._scripts_loaded = scripts_loaded
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
@@ -106,6 +108,7 @@ class Leader:
             x_arguments=settings.x_args,
             tag=settings.tag,
             interrupted=cancellation.interrupt,
+            warn=self._warn,
         )
         try:
             if not self._database.exists():

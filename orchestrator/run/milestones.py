@@ -18,6 +18,7 @@ from orchestrator.events import (
     RunFailed,
     RunStarted,
     StateObserved,
+    Warned,
 )
 from orchestrator.results import AppliedRevision, Holder
 
@@ -26,7 +27,7 @@ _LONG_SECONDS: Final = 2.0
 
 
 class Milestones:
-    """A sink that tells one line a milestone: how a run ended, and what it waits for long.
+    """A sink that tells one line a milestone: how a run ended, a warning, a long wait.
 
     `arrow` stands between two versions.
     """
@@ -56,6 +57,8 @@ class Milestones:
                 self._began_at = event.at
             case PlanMade():
                 self._tasks = event.tasks
+            case Warned():
+                self._tell(f"warning: {event.message}")
             case _ if isinstance(event, TERMINAL):
                 self._stop_waiting(event.at)
                 self._tell(self._end(event))

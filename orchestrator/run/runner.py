@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.decision.plan import Command, Job
 from orchestrator.errors import ConfigurationError, OrchestratorError
-from orchestrator.events import DatabaseReady, RunCancelled, RunFailed, RunStarted
+from orchestrator.events import DatabaseReady, RunCancelled, RunFailed, RunStarted, Warned
 from orchestrator.host.peers import Peers
 from orchestrator.journal.writer import Journal
 from orchestrator.results import AppliedRevision, Ended, ErrorReport, RunReport
@@ -122,7 +122,7 @@ class Runner:
         return self._settings.mode == "follow" and self._job.command is Command.RUN
 
     def _choose_way(self) -> Contender | Follower:
-        peers = Peers(self._resources.record(), emit=self._emit, warn=self._warnings.append)
+        peers = Peers(self._resources.record(), emit=self._emit, warn=self._warn)
         if self._follows:
             from orchestrator.run.follower import Follower  # a run that migrates needs none
 
@@ -133,9 +133,15 @@ class Runner:
             self._broadcast,
             peers=peers,
             limiter=self._limiter,
-            warn=self._warnings.append,
+            warn=self._warn,
             ready_to_wait=self._require_journal,
         )
+
+    def _warn(self, message: str, revision: str | None = None) -> None:
+        """Tell what somebody should know of, at once and in the report."""
+        message = self._resources.hide(message)
+        self._warnings.append(message)
+        self._emit(Warned(message=message, revision=revision))
 
     def _unfinished(self, applied: tuple[AppliedRevision, ...] = ()) -> Ended:
         """What is known of a run that did not reach its target."""

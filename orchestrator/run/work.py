@@ -45,6 +45,11 @@ class Outcome:
     ran: list[AppliedRevision] = field(default_factory=list)
     tasks: list[TaskResult] = field(default_factory=list)
 
+    def begin_anew(self) -> None:
+        """Forget what ran: a pass may begin again when all was rolled back."""
+        self.ran.clear()
+        self.tasks.clear()
+
 
 class Work:
     """One job, done in one pass. `cancelled` is asked between steps.
@@ -71,6 +76,7 @@ class Work:
     def __call__(self, environment: Environment) -> Iterator[Step]:
         """The steps of the job, for `run_env_py`."""
         outcome = self.outcome
+        outcome.begin_anew()
         observation = self._observe(environment)
         self._tell(observation)
         outcome.plan = decide(observation, self._job.policy, self._job.command)

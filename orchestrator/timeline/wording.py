@@ -176,6 +176,10 @@ def _task_failed(values: Mapping[str, Any]) -> str:
     return f"{what}{where}{undone}"
 
 
+def _warning(values: Mapping[str, Any]) -> str:
+    return f"warning: {_message(values)}"
+
+
 def _lock_released(values: Mapping[str, Any]) -> str:
     return f"released the {_word(values, 'lock')} lock after {_span(values, 'held_seconds')}"
 
@@ -215,6 +219,7 @@ _TOLD_BY: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "revision_applied": _revision_applied,
     "task_succeeded": _task_succeeded,
     "task_failed": _task_failed,
+    "warning": _warning,
     "lock_released": _lock_released,
     "database_ready": _database_ready,
     "run_failed": _run_failed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -241,16 +240,14 @@ class TestHolder:
 class TestGarbage:
     """A record that cannot be read is no record."""
 
-    def test_is_warned_of_once(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """In the log and in the report, and nobody is named."""
+    def test_is_warned_of_once(self, path: Path) -> None:
+        """However often it is looked at, and nobody is named."""
         path.write_text("{")
-        with caplog.at_level(logging.WARNING, "orchestrator"):
-            scene = Scene(path, None)
-            for _ in range(3):
-                assert scene.peers.holder() is None
-                assert scene.peers.news() is None
+        scene = Scene(path, None)
+        for _ in range(3):
+            assert scene.peers.holder() is None
+            assert scene.peers.news() is None
         assert len(scene.warnings) == 1
-        assert len(caplog.records) == 1
         assert str(path) in scene.warnings[0]
 
     def test_gives_way_to_the_next_record(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
@@ -15,12 +15,14 @@ class TransactionError(Exception):
     """What a migration did does not go with the transaction it ran in; says it in words."""
 
 
-class TransactionEnded(TransactionError):
-    """A migration ended the transaction that it ran in; `by` is `commit` or `rollback`."""
+class RolledBack(TransactionError):
+    """A migration rolled back the transaction that it ran in, with other revisions' work in it."""
 
-    def __init__(self, by: str) -> None:
-        super().__init__(f"the migration ended its transaction by a {by}")
-        self.by = by
+    def __init__(self) -> None:
+        super().__init__("the migration rolled its transaction back")
+
+
+EndedBy = Literal["commit", "rollback"]
 
 
 class Transaction:
@@ -31,7 +33,7 @@ class Transaction:
 
     `busy_seconds` is how long another one's work is waited for; `interrupted` raises where that
     waiting should end. `committed` says whether some of the work may have been committed, by
-    Alembic or by a revision.
+    Alembic or by a revision; it is sure when the pass has ended.
     """
 
     transactional_ddl: ClassVar[bool | None] = None
@@ -48,10 +50,12 @@ class Transaction:
         interrupted: Callable[[], None],
     ) -> None:
         self.committed = False
+        self.connection = connection
         self._database = database
         self._busy_seconds = busy_seconds
         self._interrupted = interrupted
-        event.listen(connection, "commit", self._on_commit)
+        self._listeners: list[tuple[str, Callable[..., Any]]] = []
+        self._listen("commit", self._on_commit)
 
     def begin(self) -> None:
         """Begin, before anything is read that a decision rests on.
@@ -59,17 +63,34 @@ class Transaction:
         Raises `DatabaseUnavailable` where another one's work does not end in time.
         """
 
-    def commit(self) -> None:
-        """Commit what is not committed by `env.py`."""
+    def end(self) -> None:
+        """Commit what `env.py` would not, and leave the connection as it was found.
+
+        Raises `DatabaseUnavailable` where another one's work keeps the commit out.
+        """
+        self._stop_listening()
 
     def abandon(self) -> None:
-        """Roll back what a pass left open, where `env.py` did not close its connection."""
+        """Roll back what a pass left open, where `env.py` did not close its connection.
+
+        Called at the end of every pass, also of one that came to its `end`.
+        """
+        self._stop_listening()
 
     def before_step(self) -> None:
         """Called before each revision or stamp."""
 
-    def after_step(self) -> None:
-        """Called after each; raises `TransactionEnded` where that must not have happened."""
+    def after_step(self) -> EndedBy | None:
+        """Called after each; returns by what it ended the transaction that it ran in, if it did.
+
+        A new one has then begun.
+        """
+        return None
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether the step in hand took its transaction back, and nothing of the pass is kept."""
+        return False
 
     def check(self, revision: str | None = None) -> None:
         """Raise `TaskFailed` where what was done must not be committed.
@@ -81,6 +102,15 @@ class Transaction:
         """What to do about an error of a revision that comes of the transaction."""
         del error
         return None
+
+    def _listen(self, name: str, listener: Callable[..., Any]) -> None:
+        self._listeners.append((name, listener))
+        event.listen(self.connection, name, listener)
+
+    def _stop_listening(self) -> None:
+        while self._listeners:
+            name, listener = self._listeners.pop()
+            event.remove(self.connection, name, listener)
 
     def _on_commit(self, _: Connection) -> None:
         self.committed = True

@@ -9,28 +9,27 @@ and `BEGIN IMMEDIATE` is sent before anything is read that a decision rests on.
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.errors import DatabaseUnavailable, TaskFailed
-from orchestrator.revisions.transactions.base import (
-    Transaction,
-    TransactionEnded,
-    TransactionError,
-)
+from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
+from orchestrator.revisions.transactions.sqlite_driver import Driver
+from orchestrator.revisions.transactions.sqlite_keys import Violations, violations
 
 _TRY_MILLISECONDS: Final = 50
 _LONGEST_MILLISECONDS: Final = 2**31 - 1
 """What SQLite takes as a time, 24 days; more, or for ever, is that."""
 
 _NOT_IN_A_TRANSACTION: Final = ("VACUUM", "PRAGMA", "ATTACH", "DETACH", "BEGIN", "COMMIT", "END")
+_ENDS: Final = re.compile(
+    r"\s*(?:(COMMIT|END)|ROLLBACK(?!\s+(?:TRANSACTION\s+)?TO))\b", re.IGNORECASE
+)
 _JOURNAL_MODE: Final = re.compile(
     r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
 )
@@ -45,10 +44,12 @@ class NotInTransaction(TransactionError):
 
 
 class SQLiteTransaction(Transaction):
-    """One real transaction. The connection is taken from its pool for good.
+    """One real transaction.
 
     Enforcement of foreign keys is off inside, as batch mode drops and renames tables, which
-    would cascade; violations that are new are an error at the end.
+    would cascade; violations that are new are an error at the end. A transaction that `env.py`
+    has begun and written in is gone on with as it is: nothing of it may be committed before all
+    is decided.
     """
 
     transactional_ddl = True  # SQLite has it; Alembic only assumes that the driver spoils it
@@ -65,43 +66,49 @@ class SQLiteTransaction(Transaction):
         super().__init__(
             connection, database=database, busy_seconds=busy_seconds, interrupted=interrupted
         )
-        self._violations: Counter[tuple[Any, ...]] | None = None
-        self._rolled_back = False
-        self._driver: Any = connection.connection.driver_connection
-        self._proxy = connection.connection
-        # An application's own pool must never hand out the altered connection: it is made anew
-        # at the next checkout. One that is detached lacks its `driver_connection` (SQLAlchemy
-        # 2.0, 2.1), which revisions use.
-        self._proxy.invalidate(soft=True)
+        self._driver = Driver(connection)
+        self._violations: Violations | None = None
+        self._ended_by: EndedBy | None = None
         self._autocommit = False
-        event.listen(connection, "begin", self._on_begin)
-        event.listen(connection, "set_connection_execution_options", self._on_options)
-        event.listen(connection, "rollback", self._on_rollback)
-        event.listen(connection, "before_cursor_execute", self._on_execute)
+        self._watch = ExitStack()
+        self._commits: Callable[[], bool | None] = lambda: None
+        self._listen("begin", self._on_begin)
+        self._listen("set_connection_execution_options", self._on_options)
+        self._listen("rollback", self._on_rollback)
+        self._listen("before_cursor_execute", self._on_execute)
 
     @property
     def is_open(self) -> bool:
         """Whether the driver is in a transaction."""
-        return bool(self._driver.in_transaction)
+        return self._driver.in_transaction
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether the step in hand took its transaction back, and nothing of the pass is kept."""
+        return self._ended_by == "rollback" and not self.committed
 
     def begin(self) -> None:
         """Begin. Waits for another writer, then raises `DatabaseUnavailable`."""
-        self._take_control()
-        if not self.is_open and self._execute("PRAGMA foreign_keys")[0][0]:
-            self._execute("PRAGMA foreign_keys = OFF")
-            self._violations = self._foreign_key_violations()
+        self._commits = self._watch.enter_context(self._database.watched())
+        if self.is_open and not self._has_written():
+            self._driver.execute("ROLLBACK")
+        if not self.is_open:
+            self._driver.take()
+            if self._driver.execute("PRAGMA foreign_keys")[0][0]:
+                self._driver.execute("PRAGMA foreign_keys = OFF")
+                self._violations = violations(self._driver)
         self.ensure()
 
     def ensure(self) -> None:
         """Begin again if the transaction was ended, as Alembic does between revisions."""
         if self.is_open:
             return
-        self._take_control()
+        self._driver.take()
         began = time.monotonic()
-        self._execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
+        self._driver.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
         while True:
             try:
-                self._execute("BEGIN IMMEDIATE")
+                self._driver.execute("BEGIN IMMEDIATE")
                 break
             except Exception as error:
                 waited = time.monotonic() - began
@@ -116,26 +123,31 @@ class SQLiteTransaction(Transaction):
             self._interrupted()
         # Readers can be in the way of the commit.
         milliseconds = min(self._busy_seconds * 1000, _LONGEST_MILLISECONDS)
-        self._execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
+        self._driver.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
 
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
         self.ensure()
-        self._rolled_back = False
+        self._ended_by = None
 
-    def after_step(self) -> None:
-        """Raise `TransactionEnded` if the revision did not leave the transaction open."""
-        if self._rolled_back:
-            raise TransactionEnded("rollback")
-        if not self.is_open:
+    def after_step(self) -> EndedBy | None:
+        """By what the revision ended its transaction; a new one has begun.
+
+        What ended it first counts: a rollback takes other revisions' work away, and what is
+        committed after that is another transaction's.
+        """
+        if self._ended_by is None and not self.is_open:
+            self._ended_by = "commit"  # by the driver's own method: nobody was told
+        if self._ended_by == "commit":
             self.committed = True
-            raise TransactionEnded("commit")
+        self.ensure()
+        return self._ended_by
 
     def check(self, revision: str | None = None) -> None:
         """Raise `TaskFailed` for rows that lost their parent in this transaction."""
         if self._violations is None:
             return
-        new = self._foreign_key_violations() - self._violations
+        new = violations(self._driver) - self._violations
         if new:
             told = ", ".join(f"{table} -> {parent}: {n}" for (table, parent), n in new.items())
             what = f"Revision {revision}" if revision else "The migration"
@@ -147,16 +159,40 @@ class SQLiteTransaction(Transaction):
                 revision=revision,
             )
 
-    def commit(self) -> None:
-        """Commit, whether or not Alembic or `env.py` would.
+    def end(self) -> None:
+        """Commit, whether or not Alembic or `env.py` would, and give the connection back.
 
         Raises `DatabaseUnavailable` where readers are in the way for too long.
         """
-        if not self.is_open:
-            return
+        if self.is_open:
+            self._commit()
+        super().end()
+        self._driver.give_back()
+
+    def abandon(self) -> None:
+        """Roll back what a pass left open, where `env.py` did not close its connection."""
+        super().abandon()
+        self._driver.roll_back()
+        committed = self._commits()
+        self._watch.close()
+        if committed is not None:
+            self.committed = committed
+
+    def advice(self, error: BaseException) -> str | None:
+        """What to do about a statement that a transaction does not take."""
+        statement = str(getattr(error, "statement", "") or "").lstrip().upper()
+        if not statement.startswith(_NOT_IN_A_TRANSACTION):
+            return None
+        return (
+            "Revisions run in one transaction here. One that must run outside of it needs "
+            '`transaction = "off"`, which is Alembic\'s own way and leaves half of a revision '
+            "behind when it is killed."
+        )
+
+    def _commit(self) -> None:
         began = time.monotonic()
         try:
-            self._execute("COMMIT")
+            self._driver.execute("COMMIT")
         except Exception as error:
             told = self._database.explain(error)
             if told is None or not told.busy:
@@ -169,66 +205,51 @@ class SQLiteTransaction(Transaction):
                 busy=True,
             ) from error
 
-    def abandon(self) -> None:
-        """Roll back what a pass left open, where `env.py` did not close its connection."""
-        driver = self._driver
-        if isinstance(driver, sqlite3.Connection):
-            try:
-                driver.rollback()
-            except sqlite3.ProgrammingError:
-                pass  # closed, as it should be: that rolled back
+    def _has_written(self) -> bool:
+        """Whether anything may have been written in the transaction that was found open.
 
-    def advice(self, error: BaseException) -> str | None:
-        """What to do about a statement or a commit that a transaction does not take."""
-        statement = str(getattr(error, "statement", "") or "").lstrip().upper()
-        committed = isinstance(error, TransactionEnded) and error.by == "commit"
-        if not committed and not statement.startswith(_NOT_IN_A_TRANSACTION):
-            return None
-        return (
-            "Revisions run in one transaction here. One that must run outside of it needs "
-            '`transaction = "off"`, which is Alembic\'s own way and leaves half of a revision '
-            "behind when it is killed."
-        )
-
-    def _take_control(self) -> None:
-        # Python 3.12 has a newer attribute that would overrule the older one.
-        if getattr(self._driver, "autocommit", None) in (True, False):
-            self._driver.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined] # since 3.12
-        dbapi_connection: Any = self._proxy.dbapi_connection
-        dbapi_connection.isolation_level = None
-
-    def _execute(self, statement: str) -> list[Any]:
-        cursor = self._proxy.cursor()
-        try:
-            cursor.execute(statement)
-            return list(cursor.fetchall())
-        finally:
-            cursor.close()
-
-    def _foreign_key_violations(self) -> Counter[tuple[Any, ...]]:
-        # Counted by table and parent: a table that is copied may number its rows anew.
-        rows = self._execute("PRAGMA foreign_key_check")
-        return Counter((table, parent) for table, _, parent, _ in rows)
+        Rows that were changed before it began are counted, too: nothing tells them apart.
+        """
+        with self._database.connect() as others:
+            committed = others.exec_driver_sql("PRAGMA schema_version").scalar()
+        schema = self._driver.execute("PRAGMA schema_version")[0][0]
+        rows = self._driver.execute("SELECT total_changes()")[0][0]
+        return bool(rows) or schema != committed
 
     def _on_options(self, _: Connection, options: dict[str, Any]) -> None:
         # The driver's isolation level is ours: an autocommit block only has to begin none.
         level = options.pop("isolation_level", None)
-        if level is not None:
-            self._autocommit = str(level).upper() == "AUTOCOMMIT"
+        if level is None:
+            return
+        self._autocommit = str(level).upper() == "AUTOCOMMIT"
+        # What Alembic commits before and after such a block is no revision's own doing.
+        self._ended_by = None
+        if self._autocommit:
+            # Nor may another connection be in the way of what is to be done in it.
+            self._commits = lambda: None
+            self._watch.close()
 
     def _on_begin(self, _: Connection) -> None:
         # An autocommit block of Alembic's begins a SQLAlchemy transaction that must be none.
         if not self._autocommit:
             self.ensure()
 
+    def _on_commit(self, connection: Connection) -> None:
+        super()._on_commit(connection)
+        self._ended_by = self._ended_by or "commit"
+
     def _on_rollback(self, _: Connection) -> None:
-        self._rolled_back = True
+        self._ended_by = self._ended_by or "rollback"
 
     def _on_execute(self, _: Connection, cursor: Any, statement: str, *__: Any) -> None:
+        if ends := _ENDS.match(statement):
+            self._ended_by = self._ended_by or ("commit" if ends[1] else "rollback")
         # SQLite keeps the mode in a transaction, and does not say so.
         asked = _JOURNAL_MODE.match(statement)
-        if asked and self.is_open and self._execute("PRAGMA journal_mode") != [(asked[1].lower(),)]:
-            raise NotInTransaction(statement)
+        if asked and self.is_open:
+            mode = self._driver.execute("PRAGMA journal_mode")
+            if mode != [(asked[1].lower(),)]:
+                raise NotInTransaction(statement)
 
     def _unavailable(self, what: str, waited: float, *, busy: bool = False) -> DatabaseUnavailable:
         return DatabaseUnavailable(

@@ -159,7 +159,7 @@ class TestObject:
             transaction.begin()
             connection.exec_driver_sql("CREATE TABLE t (id INTEGER)")
             connection.commit()
-            transaction.commit()
+            transaction.end()
 
         assert transaction.committed
         assert tables(place) == {"t"}

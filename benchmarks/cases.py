@@ -44,6 +44,11 @@ anyio.run(Orchestrator(Settings(database_url="sqlite:///app.db")).run)
 """
 
 
+def _remembered(path: Path) -> list[Path]:
+    """What a project remembers for warm starts."""
+    return list(StateDirectory.beside(path / "app.db").path.glob("heads-*.json"))
+
+
 @dataclass(kw_only=True)
 class Bench:
     """Where and how large; projects are made once and kept for all cases."""
@@ -66,7 +71,7 @@ class Bench:
             process([*ALEMBIC, "upgrade", "heads"], path)
             self._projects[name] = path
         path = self._projects[name]
-        if not StateDirectory.beside(path / "app.db").heads.exists():
+        if not _remembered(path):
             process([*ORCHESTRATOR, "run"], path)
         return path
 
@@ -269,7 +274,8 @@ def memory(bench: Bench) -> Iterator[Row]:
 
     def waiter() -> Sample:
         # Not at its target, as far as can be told without the lock: the long way.
-        directory.heads.unlink(missing_ok=True)
+        for file in _remembered(path):
+            file.unlink()
         lock = FileLock(directory.lock, open_shared)
         if not lock.try_acquire():
             raise RuntimeError("the lock is held by somebody else")

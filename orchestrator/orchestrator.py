@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -98,21 +99,35 @@ class Orchestrator:
     """Brings one database to its target, together with all other processes that try.
 
     Settings are read when this is made; files and the database are first touched by a run.
-    `sinks` are called with every event, in order, in the thread that emits it.
+    `sinks` are called with every event, in order, in the thread that emits it. `attributes` are
+    objects for an `env.py` that asks for them, as its `context.config.attributes`.
     """
 
-    def __init__(self, settings: Settings | None = None, *, sinks: Sequence[Sink] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        sinks: Sequence[Sink] = (),
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         self.settings = settings or Settings()
-        self._resources = Resources(self.settings)
+        self._resources = Resources(self.settings, MappingProxyType(dict(attributes or {})))
         self._sinks = tuple(sinks)
 
     @classmethod
-    def from_config(cls, file: str | Path | None = None, **arguments: Any) -> Self:
+    def from_config(
+        cls,
+        file: str | Path | None = None,
+        *,
+        sinks: Sequence[Sink] = (),
+        attributes: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Self:
         """An orchestrator whose settings also come from a file (see `settings.load`).
 
         Raises `ConfigurationError`.
         """
-        return cls(load(file, **arguments))
+        return cls(load(file, **settings), sinks=sinks, attributes=attributes)
 
     @property
     def resources(self) -> Resources:

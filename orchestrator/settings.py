@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL. Default: `DATABASE_URL`, the Alembic config's, then `env.py`'s own."""
     script_location: str | None = None
     """Alembic's script directory: a path or `package:directory`. Default: the Alembic config's."""
+    version_locations: tuple[str, ...] = ()
+    """Where revision files lie, in place of the Alembic config's: paths or `package:directory`."""
     alembic_config: FileName | None = None
     """`alembic.ini` or `pyproject.toml`. Default: whichever is in the working directory."""
     target: Annotated[str, AfterValidator(_absolute_target)] = "heads"
@@ -114,6 +116,8 @@ class Settings(BaseSettings):
     """`key=value` arguments for `env.py`, as `alembic -x` gives them."""
     tag: str | None = None
     """A tag for `env.py`, as `alembic upgrade --tag` gives it."""
+    warm_start: Literal["on", "off"] = "on"
+    """`off` loads the scripts at each start, whatever is remembered of the last one."""
     release: str | None = None
     """The application's version: shown to those who wait, and in the journal."""
 

@@ -43,6 +43,12 @@ class Project:
     def state(self) -> Path:
         return self.path / ".app.db.orchestrator"
 
+    @property
+    def heads(self) -> Path:
+        """The file of what is remembered for a warm start; there must be one."""
+        [file] = self.state.glob("heads-*.json")
+        return file
+
     def write(self, name: str, text: str) -> Path:
         """Write a file of the project; the text is dedented."""
         file = self.path / name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Dialect
 
 from orchestrator.databases.url import redact
@@ -81,10 +82,14 @@ class Database(ABC):
         yield lambda: None
 
     @abstractmethod
+    def look(self, connection: Connection) -> None:
+        """Read anything, so that what cannot be read is found out, in the block of `connect`."""
+
+    @abstractmethod
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
     ) -> tuple[str, ...] | None:
-        """The version rows, sorted, by one round trip; None where there is no such table."""
+        """The version rows as `as_versions` has them, by one round trip; None where no table is."""
 
     @abstractmethod
     def tables(
@@ -94,6 +99,23 @@ class Database(ABC):
 
         Not the version table itself, nor those that the database keeps for itself.
         """
+
+    def lacking(
+        self, connection: Connection, tables: Sequence[tuple[str | None, str]]
+    ) -> tuple[str, ...]:
+        """Those of these tables, of a schema and a name each, that are not there."""
+        looked_for = [(schema, name) for schema, name in tables if self.shares(schema)]
+        inspector = sa.inspect(connection)
+        there = {
+            (schema, name)
+            for schema in {schema for schema, _ in looked_for}
+            for name in inspector.get_table_names(schema)
+        }
+        return tuple(
+            f"{schema}.{name}" if schema else name
+            for schema, name in looked_for
+            if (schema, name) not in there
+        )
 
     @abstractmethod
     def same_as(self, connection: Connection) -> bool:
@@ -122,6 +144,17 @@ class Database(ABC):
         """The URL of the database that connecting so would make; None where none is made."""
         del dialect, arguments, parameters
         return None
+
+
+def as_versions(rows: Iterable[object]) -> tuple[str, ...]:
+    """What stands in a version table, sorted.
+
+    A NULL says nothing, as for Alembic. What is no text is shown as such: no script has it.
+    """
+    told = (
+        row if isinstance(row, str) else f"{row!r} (no text)" for row in rows if row is not None
+    )
+    return tuple(sorted(told))
 
 
 def patiently(

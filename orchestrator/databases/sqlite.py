@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from orchestrator.databases.base import Database
+from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Holder
@@ -120,6 +120,10 @@ class SQLite(Database):
 
             yield committed
 
+    def look(self, connection: Connection) -> None:
+        """The first page, which says whether the file is a database."""
+        connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
+
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
     ) -> tuple[str, ...] | None:
@@ -133,14 +137,14 @@ class SQLite(Database):
             qualified = f"{names.quote_schema(schema)}.{qualified}"
         query = f"SELECT version_num FROM {qualified}"  # noqa: S608 - quoted
         try:
-            return tuple(sorted(row[0] for row in connection.exec_driver_sql(query)))
+            return as_versions(row[0] for row in connection.exec_driver_sql(query))
         except DBAPIError:
             # No such table, or not a database at all: the second question tells them apart.
             connection.rollback()
             if not sa.inspect(connection).has_table(table, schema=schema):
                 return None
         # A leader may have committed between the questions; what else was wrong is so again.
-        return tuple(sorted(row[0] for row in connection.exec_driver_sql(query)))
+        return as_versions(row[0] for row in connection.exec_driver_sql(query))
 
     def tables(
         self, connection: Connection, version_table: str, schema: str | None

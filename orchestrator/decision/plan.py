@@ -138,6 +138,8 @@ def decide(observation: Observation, policy: Policy, command: Command = Command.
             plan = _SINGLE[command][state]
     if plan is None:
         raise _refusal(observation, policy, command)
+    if plan and not policy.purge and len(set(observation.versions)) < len(observation.versions):
+        raise _repeated(observation)
     return plan
 
 
@@ -168,6 +170,19 @@ def _ends_at_target(observation: Observation) -> bool:
     no row of their own: only a single revision that is no row itself can have been passed.
     """
     return len(observation.target) != 1 or observation.target[0] in observation.versions
+
+
+def _repeated(observation: Observation) -> StateRefused:
+    once = sorted(set(observation.versions))
+    twice = [one for one in once if observation.versions.count(one) > 1]
+    advice = f"Use `orchestrator stamp --purge {' '.join(once)}`, which leaves one of each."
+    return StateRefused(
+        f"The version table has {', '.join(twice)} more than once, and Alembic changes a row only "
+        f"where there is one. Nothing was changed. {advice}",
+        state=observation.state,
+        found=tuple(twice),
+        advice=advice,
+    )
 
 
 def _refusal(observation: Observation, policy: Policy, command: Command) -> StateRefused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -41,10 +42,13 @@ class StateDirectory:
         """Who runs now, and how the last run ended."""
         return self.path / "run.json"
 
-    @property
-    def heads(self) -> Path:
-        """What the target is, remembered for the next start."""
-        return self.path / "heads.json"
+    def heads(self, scripts: str) -> Path:
+        """What the target is, remembered for the next start; `scripts` is where those lie.
+
+        A file for each, so that services which share a database do not overwrite one another's.
+        """
+        digest = hashlib.blake2b(os.fsencode(scripts), digest_size=6).hexdigest()
+        return self.path / f"heads-{digest}.json"
 
     @property
     def journal(self) -> Path:

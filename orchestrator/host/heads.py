@@ -1,7 +1,8 @@
 """Remembers what the target is, so that a warm start needs no Alembic.
 
 What is remembered is only ever a shortcut: anything that does not fit exactly means the long
-way, and the database is always asked.
+way, and the database is always asked. What `env.py` decides may come of anything, so it is
+remembered with all that it can have been told by: files, modules, the environment.
 """
 
 from __future__ import annotations
@@ -11,26 +12,45 @@ import importlib.util
 import json
 import marshal
 import os
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.decision.state import KnownTarget, ScriptLocations
+from orchestrator.settings import Settings
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _SIZE_LIMIT: Final = 1_000_000
 """No file of ours comes near it; whatever else has the name is not read into memory."""
+_KEPT_SECONDS: Final = 90 * 24 * 3600
 _PLAIN: Final = 2  # the last format of marshal's in which equal values are equal bytes
 _LIBRARIES: Final = ("alembic", "orchestrator")
+_INSTALLED: Final = ("site-packages", "dist-packages")
+_STANDARD: Final = os.path.join(os.path.dirname(os.__file__), "")
+_OF_EACH_PROCESS: Final = frozenset(
+    {
+        *("_", "OLDPWD", "PWD", "SHLVL", "HOSTNAME", "PYTEST_CURRENT_TEST"),
+        *("COLUMNS", "LINES", "TERM", "WINDOWID", "STY", "TMUX", "TMUX_PANE", "GPG_TTY"),
+        *("SSH_AUTH_SOCK", "SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "XDG_SESSION_ID"),
+        *("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "NOTIFY_SOCKET"),
+        *("LISTEN_FDS", "LISTEN_PID", "WATCHDOG_PID", "SUPERVISOR_PROCESS_NAME"),
+        # Those settings that a target depends on are part of the key.
+        *(f"ORCHESTRATOR_{name.upper()}" for name in Settings.model_fields),
+    }
+)
+"""Variables that differ from process to process, and that no `env.py` goes by."""
 
 
 class HeadsFile:
-    """The file in which a target is remembered.
+    """The file in which a target is remembered, as seen by one run.
 
     `key` is everything besides the scripts that the target depends on: the settings, the
-    database. `config_files` are those that the scripts' locations come from.
+    database. None, and nothing is remembered. `config_files` are those that the scripts'
+    locations come from. The environment counts as it is when this is made.
     """
 
     def __init__(
@@ -38,16 +58,20 @@ class HeadsFile:
         path: Path,
         opener: Callable[[str, int], int],
         *,
-        key: tuple[str, ...],
+        key: tuple[str, ...] | None,
         config_files: tuple[Path, ...],
     ) -> None:
         self._path = path
         self._opener = opener
-        self._key = [*key, os.getcwd()]
+        self._key = None if key is None else [*key, os.getcwd()]
         self._config_files = config_files
+        self._environment = _environment()
+        self._made_ns = time.time_ns()
 
     def load(self) -> KnownTarget | None:
         """The target, if it is remembered for exactly these scripts; else None."""
+        if self._key is None:
+            return None
         try:
             with open(self._path, encoding="utf-8", opener=self._opener) as file:
                 values: dict[str, Any] = json.loads(file.read(_SIZE_LIMIT))
@@ -59,10 +83,13 @@ class HeadsFile:
                     "version_locations": tuple(values["locations"]["version_locations"]),
                 }
             )
-            if values["fingerprint"] != self.fingerprint(locations):
+            scripts, digest = self._scripts(locations)
+            if values["fingerprint"] != digest or values["modules"] != _told(values["of"]):
                 return None
-            known = values["known"]
-            return KnownTarget(**{**known, "versions": tuple(known["versions"])})
+            known = KnownTarget(
+                **{**values["known"], "versions": tuple(values["known"]["versions"])}
+            )
+            return known if _are_named(known.versions, scripts) else None
         except (
             OSError,
             ValueError,
@@ -77,13 +104,20 @@ class HeadsFile:
     def store(self, known: KnownTarget, locations: ScriptLocations, fingerprint: str) -> None:
         """Remember the target of scripts that had this fingerprint when they were loaded.
 
-        Only a shortcut is lost where the file cannot be written.
+        With the modules of the project that are loaded now; not where one of them has changed
+        since this was made, since nobody can tell what was loaded. Only a shortcut is lost where
+        the file cannot be written.
         """
+        modules = _modules()
+        if self._key is None or any(_changed_since(self._made_ns, path) for path in modules):
+            return
         content = {
             "format": _FORMAT,
             "key": self._key,
             "locations": asdict(locations),
             "fingerprint": fingerprint,
+            "of": modules,
+            "modules": _told(modules),
             "known": asdict(known),
         }
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
@@ -92,28 +126,79 @@ class HeadsFile:
             with open(temporary, "x", encoding="utf-8", opener=self._opener) as file:
                 json.dump(content, file)
             os.replace(temporary, self._path)
+            self._forget_old()
         except OSError:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
-    def fingerprint(self, locations: ScriptLocations) -> str:
-        """A digest of name, size, mtime and ctime of every file that the target comes from.
+    def _forget_old(self) -> None:
+        """Take away what other directories of scripts remember, as releases leave them behind."""
+        for other in self._path.parent.glob("heads-*.json"):
+            if time.time() - other.lstat().st_mtime > _KEPT_SECONDS:
+                other.unlink()
 
-        Those are the scripts, `env.py`, the config files, and one of Alembic and of this
-        library each, in place of their versions: to look those up takes 2 ms.
+    def fingerprint(self, locations: ScriptLocations) -> str:
+        """A digest of all that the target comes from, but for the project's modules.
+
+        That is name, size, mtime and ctime of the scripts, `env.py`, the config files, `.env`
+        in the working directory, and one file of Alembic and of this library each, in place of
+        their versions: to look those up takes 2 ms. The directories of installed packages stand
+        for what is in them. And the environment's variables.
         """
+        return self._scripts(locations)[1]
+
+    def _scripts(self, locations: ScriptLocations) -> tuple[list[str], str]:
+        """The names of the script files, and the digest."""
         script_directory = resolve(locations.script_location)
         directories = [resolve(location) for location in locations.version_locations] or [
             os.path.join(script_directory, "versions")
         ]
+        scripts = [file for directory in directories for file in _files(directory, locations)]
         libraries = (os.path.join(resolve(f"{name}:"), "__init__.py") for name in _LIBRARIES)
+        installed = (path for path in sys.path if path.endswith(_INSTALLED))
         env_py = os.path.join(script_directory, "env.py")
-        files = [
-            (path, _stat(path)) for path in (*libraries, *map(str, self._config_files), env_py)
-        ]
-        for directory in directories:
-            files.extend(_files(directory, locations))
-        return hashlib.blake2b(marshal.dumps(files, _PLAIN), digest_size=16).hexdigest()
+        config_files = map(str, self._config_files)
+        others = (*libraries, *installed, *config_files, os.path.abspath(".env"), env_py)
+        files = [(path, _stat(path)) for path in others]
+        told = marshal.dumps((files, scripts, self._environment), _PLAIN)
+        return [path for path, _ in scripts], _digest(told)
+
+
+def _environment() -> list[tuple[str, str]]:
+    return sorted(item for item in os.environ.items() if item[0] not in _OF_EACH_PROCESS)
+
+
+def _modules() -> list[str]:
+    """The files of all modules that are of this project, and of no library."""
+    found = set()
+    for name, module in list(sys.modules.items()):
+        # Not getattr(): there are modules that import others when they are asked for anything.
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and name.partition(".")[0] not in _LIBRARIES:
+            path = os.path.abspath(file)
+            installed = any(f"/{directory}/" in path for directory in _INSTALLED)
+            if not installed and not path.startswith(_STANDARD):
+                found.add(path)
+    return sorted(found)
+
+
+def _told(paths: list[str]) -> str:
+    return _digest(marshal.dumps([(path, _stat(path)) for path in paths], _PLAIN))
+
+
+def _changed_since(moment_ns: int, path: str) -> bool:
+    status = _stat(path)
+    return status is not None and status[2] >= moment_ns
+
+
+def _are_named(versions: Sequence[str], scripts: list[str]) -> bool:
+    """Whether there are such revisions, as far as the names of the files tell."""
+    names = [os.path.basename(path) for path in scripts]
+    return bool(versions) and all(any(one in name for name in names) for one in versions)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def resolve(location: str) -> str:

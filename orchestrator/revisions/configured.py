@@ -9,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
 from sqlalchemy.engine import Connection
 
+from orchestrator.databases.base import as_versions
 from orchestrator.errors import ConfigurationError
 from orchestrator.revisions.differences import in_words
 from orchestrator.revisions.scripts import Scripts
@@ -40,8 +41,8 @@ class Environment:
         return self._context.version_table_schema
 
     def versions(self) -> tuple[str, ...]:
-        """The version rows, as they are now."""
-        return tuple(self._context.get_current_heads())
+        """The version rows, as they are now, sorted."""
+        return as_versions(self._context.get_current_heads())
 
     def metadata(self) -> tuple[MetaData, ...]:
         """The metadata that `env.py` declares.
@@ -61,6 +62,12 @@ class Environment:
             )
         return tuple(found)
 
+    def declared_tables(self) -> tuple[tuple[str | None, str], ...]:
+        """The schema and the name of each table of the metadata."""
+        return tuple(
+            (one.schema, one.name) for each in self.metadata() for one in each.sorted_tables
+        )
+
     def differences(self) -> tuple[str, ...]:
         """How the database differs from the metadata, a line each."""
         self.metadata()
@@ -71,6 +78,15 @@ class Environment:
     def create_version_table(self) -> None:
         """Make the version table if there is none, inside the transaction."""
         self._context._version.create(self.connection, checkfirst=True)
+
+    def clean_version_rows(self) -> tuple[str, ...]:
+        """Take away rows that are no revision's id, and such as stand there twice."""
+        table, connection = self._context._version, self.connection
+        kept = {row for row in self._context.get_current_heads() if isinstance(row, str)}
+        connection.execute(table.delete())
+        for row in sorted(kept):
+            connection.execute(table.insert().values(version_num=row))
+        return tuple(sorted(kept))
 
     def as_one_transaction(self) -> None:
         """Keep Alembic from committing after each step: create and stamp are one piece."""

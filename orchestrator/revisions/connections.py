@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
 
 from orchestrator.databases import DATABASES
+from orchestrator.databases.base import Database
 from orchestrator.databases.url import redact, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.revisions.context import Arguments, PassContext, PassOptions, env_py_ready
@@ -44,6 +45,26 @@ def own_url(scripts: Scripts, arguments: Arguments) -> URL:
     if error is not None:
         reason += f"\n{explain_env_py(error, scripts, None, began=False, ended=False)}"
     raise unknown_url(reason) from error
+
+
+def find_scripts(scripts: Scripts, options: PassOptions) -> None:
+    """Let `env.py` say where the scripts lie, where the database does not exist.
+
+    It runs until it connects, which would make the database. Only if its text says that it may
+    change where they lie: all others tell nothing new by that. Raises `ConfigurationError`.
+    """
+    if not scripts.may_move:
+        return
+
+    def migrate(_: tuple[str, ...], __: MigrationContext) -> Iterator[Any]:
+        raise _Seen
+
+    ready = env_py_ready(scripts, options, options.database)
+    with ready, _absent_databases_told([], only=options.database):
+        error = _run(scripts, options, migrate)
+    if error is not None:
+        raise explain_env_py(error, scripts, options.database, began=False, ended=False) from error
+    scripts.reload()
 
 
 def only_one_database(scripts: Scripts, options: PassOptions) -> None:
@@ -97,16 +118,19 @@ def _run(
 
 
 @contextmanager
-def _absent_databases_told(seen: list[URL]) -> Iterator[None]:
-    """Keep this thread from making databases by connecting to them; their URLs are appended."""
+def _absent_databases_told(seen: list[URL], only: Database | None = None) -> Iterator[None]:
+    """Keep databases from being made by connecting to them; their URLs are appended.
+
+    By this thread; that one which is given by any, since `env.py` may carry its work to another.
+    """
     thread = threading.get_ident()
 
     def on_connect(dialect: Any, _: Any, args: list[Any], parameters: dict[str, Any]) -> None:
         kind = DATABASES.get(dialect.name)
-        if threading.get_ident() != thread or kind is None:
+        url = kind.made_by(dialect, args, parameters) if kind is not None else None
+        if kind is None or url is None:
             return
-        url = kind.made_by(dialect, args, parameters)
-        if url is not None:
+        if threading.get_ident() == thread or (only and kind(url).identity == only.identity):
             seen.append(url)
             raise _Seen
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from configparser import InterpolationError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from alembic import command
@@ -28,6 +28,25 @@ from orchestrator.revisions.transactions import TRANSACTIONS
 ATTRIBUTE: Final = "orchestrator"
 """The key of `config.attributes` by which an `env.py` can tell that it runs inside a pass."""
 
+
+class Attributes(dict[str, Any]):
+    """`config.attributes`, which notes what `env.py` asks for and nobody has given."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self.lacking: list[str] = []
+
+    def __missing__(self, key: str) -> Any:
+        self.lacking.append(key)
+        raise KeyError(key)
+
+    def get(self, key: str, *default: Any) -> Any:
+        """As of any dictionary; who gives a default is prepared."""
+        if key not in self and not default:
+            self.lacking.append(key)
+        return super().get(key, *default)
+
+
 _one_at_a_time = threading.Lock()  # Alembic keeps its context in module globals
 
 
@@ -45,13 +64,15 @@ if hasattr(os, "register_at_fork"):
 class Arguments:
     """What the `alembic` command would be given, as far as `env.py` can ask for it.
 
-    `x_arguments` for `context.get_x_argument()`, `tag` for `context.get_tag_argument()`.
-    `interrupted` raises `Interrupted` when the work should end.
+    `x_arguments` for `context.get_x_argument()`, `tag` for `context.get_tag_argument()`,
+    `attributes` for `context.config.attributes`. `interrupted` raises `Interrupted` when the
+    work should end.
     """
 
     target: str
     x_arguments: tuple[str, ...] = ()
     tag: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     interrupted: Callable[[], None] = lambda: None
 
 
@@ -115,7 +136,7 @@ def env_py_ready(
 
 
 def _give_arguments(config: Config, arguments: Arguments) -> None:
-    config.attributes[ATTRIBUTE] = True
+    config.attributes = Attributes({**arguments.attributes, ATTRIBUTE: True})
     # What `alembic upgrade TARGET` would give: environments ask for any of it.
     config.cmd_opts = Namespace(
         cmd=(command.upgrade, ["revision"], ["sql", "tag"]),

@@ -200,6 +200,7 @@ class _Pass:
         if token != _ONE_DATABASE and not self._asked:
             raise _PerhapsSeveral
         self.began = True
+        self._scripts.reload()
         environment = Environment(context, self._scripts)
         self._check_database(environment.connection, environment.version_table_schema)
         transaction = self._begin(environment.connection, context, heads)

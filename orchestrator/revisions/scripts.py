@@ -41,9 +41,14 @@ class Scripts:
     """
 
     def __init__(
-        self, config: Config, fingerprint: Callable[[ScriptLocations], str] = lambda _: ""
+        self,
+        config: Config,
+        fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
+        *,
+        version_locations: Sequence[str] = (),
     ) -> None:
         self.config = config
+        self._take_fingerprint = fingerprint
         with explained():
             self.directory = _directory(config)
             if not os.path.isfile(self.directory.env_py_location):
@@ -52,21 +57,43 @@ class Scripts:
                     f"{self.directory.env_py_location} does not exist.",
                     setting="script_location",
                 )
-            # Taken before the scripts are read: an edit in between is not missed.
-            self.fingerprint = fingerprint(self.locations())
-            paths: dict[str, str] = {}
-            self.directory.revision_map = RevisionMap(partial(self._load, paths))
-            try:
-                self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
-            except CycleDetected as error:
-                files = [paths[name] for name in error.revisions if name in paths]
-                raise ConfigurationError(
-                    f"Revision files are their own ancestors: "
-                    f"{', '.join(files) or file_in_hand(error)}. {error}.",
-                    setting="script_location",
-                ) from error
+            if version_locations:
+                self.directory.version_locations = list(version_locations)
+            self._load()
 
-    def _load(self, paths: dict[str, str]) -> Iterator[Script]:
+    def reload(self) -> None:
+        """Load anew if `env.py` has changed where they lie: what it leaves is what counts.
+
+        Raises `ConfigurationError` as making them does.
+        """
+        if self.locations() != self._loaded:
+            with explained():
+                self._load()
+
+    @property
+    def may_move(self) -> bool:
+        """Whether `env.py` may change where they lie, as far as its text tells."""
+        return b"version_locations" in Path(self.directory.env_py_location).read_bytes()
+
+    def _load(self) -> None:
+        self._loaded = self.locations()
+        # Taken before the scripts are read: an edit in between is not missed.
+        self.fingerprint = self._take_fingerprint(self._loaded)
+        for remembered in ("_version_locations", "_singular_version_location"):
+            vars(self.directory).pop(remembered, None)
+        paths: dict[str, str] = {}
+        self.directory.revision_map = RevisionMap(partial(self._read, paths))
+        try:
+            self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
+        except CycleDetected as error:
+            files = [paths[name] for name in error.revisions if name in paths]
+            raise ConfigurationError(
+                f"Revision files are their own ancestors: "
+                f"{', '.join(files) or file_in_hand(error)}. {error}.",
+                setting="script_location",
+            ) from error
+
+    def _read(self, paths: dict[str, str]) -> Iterator[Script]:
         """The scripts, complete: Alembic only warns of a lost parent and of an id given twice."""
         scripts = list(self.directory._load_revisions())
         by_id: dict[str, Script] = {}
@@ -206,8 +233,12 @@ def load(
     script_location: str | None,
     config_files: Sequence[Path],
     fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
+    *,
+    version_locations: Sequence[str] = (),
 ) -> Scripts:
     """Load the scripts that the settings name, with the config files that exist.
+
+    `version_locations` win over those of the config.
 
     Raises `ConfigurationError`, naming the file, where there is no
     script location, no `env.py`, or a revision file that cannot be imported or does not fit.
@@ -226,7 +257,7 @@ def load(
         )
     # A revision file may import the application, and that may configure logging.
     with host_logging_kept():
-        return Scripts(config, fingerprint)
+        return Scripts(config, fingerprint, version_locations=version_locations)
 
 
 def _directory(config: Config) -> ScriptDirectory:

@@ -103,8 +103,20 @@ def explain_env_py(
     if ended:
         what += " The migration itself had ended before, and is kept."
     elif not began:
-        what += " Nothing was changed."
+        what += f" Nothing was changed.{_lacking(scripts)}"
     return ConfigurationError(what, setting="script_location")
+
+
+def _lacking(scripts: Scripts) -> str:
+    """What to do where `env.py` asked for attributes that nobody has given."""
+    lacking = dict.fromkeys(getattr(scripts.config.attributes, "lacking", ()))
+    if not lacking:
+        return ""
+    given = ", ".join(f"{key!r}: …" for key in lacking)
+    return (
+        f" It asks config.attributes for {', '.join(map(repr, lacking))}: in code, give that as "
+        f"`Orchestrator(settings, attributes={{{given}}})`."
+    )
 
 
 def _told(error: BaseException) -> str:

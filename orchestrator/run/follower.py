@@ -10,14 +10,16 @@ import anyio
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.decision.state import DatabaseState
-from orchestrator.errors import DatabaseUnavailable, LockTimeout
+from orchestrator.decision.plan import Policy, decide
+from orchestrator.decision.state import Observation
+from orchestrator.errors import DatabaseUnavailable, LockTimeout, StateRefused
 from orchestrator.host.peers import Peers
 from orchestrator.results import AppliedRevision, Ended
 from orchestrator.run.inspection import View
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import Cancellation, in_thread
 from orchestrator.run.warm_start import probe_known
+from orchestrator.run.work import observe
 
 if TYPE_CHECKING:
     from orchestrator.revisions.scripts import Scripts
@@ -32,11 +34,13 @@ class Follower:
     Every 0.25 s, then ever more seldom up to 2 s, jittered.
     """
 
-    def __init__(self, resources: Resources, peers: Peers, limiter: CapacityLimiter) -> None:
+    def __init__(
+        self, resources: Resources, policy: Policy, peers: Peers, limiter: CapacityLimiter
+    ) -> None:
         self.waited_seconds = 0.0
         self._database = resources.database
         self._timeout_seconds = resources.settings.lock_timeout_seconds
-        self._watch = Watch(resources)
+        self._watch = Watch(resources, policy)
         self._peers = peers
         self._limiter = limiter
 
@@ -81,32 +85,41 @@ class Follower:
 
 
 class Watch:
-    """Whether the target is reached, however often it is asked; loads the scripts only once."""
+    """Whether a run would have nothing to do, however often it is asked.
 
-    def __init__(self, resources: Resources) -> None:
+    Loads the scripts only once.
+    """
+
+    def __init__(self, resources: Resources, policy: Policy) -> None:
         self._resources = resources
+        self._policy = policy
         self._scripts: Scripts | None = None
         self._view: View | None = None
 
     def ready(self, cancellation: Cancellation) -> Ended | None:
         """The end of the watch, if the database is at its target; else None."""
-        database = self._resources.database
         ended = probe_known(self._resources, cancellation.interrupt, patient=False)
-        if ended is not None or not database.exists():
+        if ended is not None or not self._resources.database.exists():
             return ended
+        observation = self._look()
+        try:
+            plan = decide(observation, self._policy)
+        except StateRefused:
+            return None  # whoever migrates may see to it
+        if plan:
+            return None
+        return Ended(versions=observation.versions, state_before=observation.state)
+
+    def _look(self) -> Observation:
         if self._scripts is None or self._view is None:
             self._scripts = self._resources.scripts()
             self._view = View(self._resources, self._scripts)
-        known = self._view.known
+        known, database = self._view.known, self._resources.database
         if known is None:
-            observation = self._view.look()
-            current = observation.state is DatabaseState.CURRENT
-            return Ended(versions=observation.versions) if current else None
+            return self._view.look()
+        table, schema = known.version_table, known.version_table_schema
         with database.connect() as connection:
-            table, schema = known.version_table, known.version_table_schema
-            rows = database.version_rows(connection, table, schema)
+            rows = database.version_rows(connection, table, schema) or ()
+            tables = () if rows else database.tables(connection, table, schema)
         target = self._resources.settings.target
-        if not rows or self._scripts.unknown(rows):
-            return None
-        reached = not self._scripts.missing(self._scripts.resolve(target, rows), rows)
-        return Ended(versions=rows) if reached else None
+        return observe(self._scripts, target, exists=True, versions=rows, tables=tables)

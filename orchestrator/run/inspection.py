@@ -35,11 +35,13 @@ class View:
 
         With `adopts`, tables without a version row are compared with the metadata.
         """
-        if not self._resources.database.exists():
-            return self._observe(exists=False, versions=(), tables=())
-        from orchestrator.revisions.context import PassOptions  # imports Alembic
+        from orchestrator.revisions.connections import find_scripts  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
 
+        options = self._resources.pass_options(self._resources.settings.target)
+        if not self._resources.database.exists():
+            find_scripts(self._scripts, options)
+            return self._observe(exists=False, versions=(), tables=())
         seen: list[Observation] = []
 
         def work(environment: Environment) -> Iterator[Step]:
@@ -47,7 +49,7 @@ class View:
             self.known = KnownTarget(versions=(), version_table=table, version_table_schema=schema)
             observation = self._observe(
                 exists=True,
-                versions=tuple(sorted(environment.versions())),
+                versions=environment.versions(),
                 tables=self._resources.database.tables(environment.connection, table, schema),
             )
             if adopts and observation.state is DatabaseState.UNVERSIONED:
@@ -55,14 +57,6 @@ class View:
             seen.append(observation)
             yield from ()
 
-        settings = self._resources.settings
-        options = PassOptions(
-            database=self._resources.database,
-            target=settings.target,
-            busy_seconds=settings.connect_timeout_seconds,
-            x_arguments=settings.x_args,
-            tag=settings.tag,
-        )
         probe_known(self._resources, lambda: None)  # tells what is no database at all
         run_env_py(self._scripts, work, options, rehearse=True)
         return seen[0]
@@ -122,8 +116,7 @@ def preview(resources: Resources, policy: Policy, *, sql: bool) -> Preview:
 def _sql(
     resources: Resources, scripts: Scripts, tasks: tuple[Task, ...], versions: tuple[str, ...]
 ) -> str:
-    from orchestrator.revisions.context import PassOptions  # imports Alembic
-    from orchestrator.revisions.offline import write_sql
+    from orchestrator.revisions.offline import write_sql  # imports Alembic
 
     target = resources.settings.target
 
@@ -137,10 +130,4 @@ def _sql(
                 )
             )
 
-    options = PassOptions(
-        database=resources.database,
-        target=target,
-        x_arguments=resources.settings.x_args,
-        tag=resources.settings.tag,
-    )
-    return write_sql(scripts, work, options, versions) if tasks else ""
+    return write_sql(scripts, work, resources.pass_options(target), versions) if tasks else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.databases.base import patiently
@@ -11,12 +12,13 @@ from orchestrator.decision.plan import Command, Job
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.events import Event, TaskFailed
 from orchestrator.results import Ended
-from orchestrator.run.proof import Proof
+from orchestrator.run.proof import Found, Proof
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import Cancellation
 from orchestrator.run.work import Outcome, Work
 
 if TYPE_CHECKING:
+    from orchestrator.host.heads import HeadsFile
     from orchestrator.revisions.scripts import Scripts
 
 
@@ -48,19 +50,21 @@ class Leader:
 
         Raises an `OrchestratorError` whose `applied` says what is durable all the same.
         """
-        scripts = self._resources.scripts()
+        heads = self._resources.heads()
+        scripts = self._resources.scripts(heads)
         self._scripts_loaded(scripts.fingerprint)
         error = self._run(scripts, cancellation)
         outcome = self.outcome
         try:
-            self.found = self._found()
+            found = self._ask()
         except OrchestratorError as unavailable:
             proof = self._proof(scripts, None)
             if error is None:
                 raise proof.unseen(unavailable) from unavailable
             failure = self._told(proof, error)
             raise failure from failure.__cause__
-        proof = self._proof(scripts, self.found)
+        self.found = found.versions
+        proof = self._proof(scripts, found)
         if error is None and not outcome.cancelled:
             error = proof.disproof()
         if error is not None:
@@ -73,10 +77,10 @@ class Leader:
             led=bool(outcome.plan),
             cancelled=outcome.cancelled,
         )
-        self._remember(scripts, ended)
+        self._remember(heads, scripts, ended)
         return ended
 
-    def _proof(self, scripts: Scripts, found: tuple[str, ...] | None) -> Proof:
+    def _proof(self, scripts: Scripts, found: Found | None) -> Proof:
         return Proof(
             self.outcome,
             self._job,
@@ -88,10 +92,9 @@ class Leader:
 
     def _run(self, scripts: Scripts, cancellation: Cancellation) -> Any:
         """Run the pass; returns what was raised instead of raising it."""
-        from orchestrator.revisions.context import PassOptions  # imports Alembic
+        from orchestrator.revisions.connections import find_scripts  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
 
-        settings = self._resources.settings
         work = Work(
             self._job,
             database=self._database,
@@ -100,19 +103,15 @@ class Leader:
             cancelled=cancellation.is_requested,
         )
         self.outcome = work.outcome
-        options = PassOptions(
-            database=self._database,
-            target=self._job.target,
-            transaction=settings.transaction,
-            busy_seconds=settings.connect_timeout_seconds,
-            x_arguments=settings.x_args,
-            tag=settings.tag,
+        options = self._resources.pass_options(
+            self._job.target,
+            transaction=self._resources.settings.transaction,
             interrupted=cancellation.interrupt,
             warn=self._warn,
         )
         try:
             if not self._database.exists():
-                work.refuse_absent(scripts)
+                work.refuse_absent(scripts, partial(find_scripts, scripts, options))
             run_env_py(scripts, work, options)
         except Interrupted:
             self.outcome.cancelled = True
@@ -120,16 +119,17 @@ class Leader:
             return error
         return None
 
-    def _found(self) -> tuple[str, ...]:
-        """The version rows, asked of the database on a connection of our own."""
-        known = self.outcome.known
-        if known is None or not self._database.exists():
-            return ()
+    def _ask(self) -> Found:
+        """What the database has, asked on a connection of our own."""
+        known, created, database = self.outcome.known, self.outcome.created, self._database
+        if known is None or not database.exists():
+            return Found()
 
-        def ask() -> tuple[str, ...]:
-            with self._database.connect() as connection:
+        def ask() -> Found:
+            with database.connect() as connection:
                 table, schema = known.version_table, known.version_table_schema
-                return self._database.version_rows(connection, table, schema) or ()
+                versions = database.version_rows(connection, table, schema) or ()
+                return Found(versions=versions, lacking=database.lacking(connection, created))
 
         return patiently(
             ask,
@@ -156,7 +156,7 @@ class Leader:
             )
         return raised
 
-    def _remember(self, scripts: Scripts, ended: Ended) -> None:
+    def _remember(self, heads: HeadsFile, scripts: Scripts, ended: Ended) -> None:
         """Write down the target for warm starts, if that is where the database is."""
         outcome = self.outcome
         before, known = outcome.before, outcome.known
@@ -164,6 +164,6 @@ class Leader:
             return
         if before.unknown or not ended.versions or scripts.missing(before.target, ended.versions):
             return
-        self._resources.heads().store(
+        heads.store(
             replace(known, versions=ended.versions), scripts.locations(), scripts.fingerprint
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.databases.base import Database
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
 _EMPTY: Final = (DatabaseState.ABSENT, DatabaseState.EMPTY)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a fresh connection finds: the version rows; which tables it should find and does not."""
+
+    versions: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+
 class Proof:
-    """The outcome of a pass, held against the version rows that a fresh connection finds.
+    """The outcome of a pass, held against what a fresh connection finds.
 
     `found` is None where the database could not be asked: then nothing is said to be intact.
     `hide` takes the secrets out of what scripts and drivers tell.
@@ -32,14 +41,15 @@ class Proof:
         scripts: Scripts,
         database: Database,
         *,
-        found: tuple[str, ...] | None,
+        found: Found | None,
         hide: Callable[[str], str],
     ) -> None:
         self._outcome = outcome
         self._job = job
         self._scripts = scripts
         self._database = database
-        self._found = found
+        self._found = found.versions if found is not None else None
+        self._lacking = found.lacking if found is not None else ()
         self._hide = hide
 
     def durable(self) -> tuple[AppliedRevision, ...]:
@@ -55,6 +65,11 @@ class Proof:
         expected, found = self._outcome.expected, self._found or ()
         if expected is None or set(expected) != set(found):
             return self._unproven(expected or (), "The work was not kept")
+        if self._lacking:
+            return self._unproven(
+                expected,
+                f"Not all that was created is there: {', '.join(self._lacking)} is lacking",
+            )
         plan, before = self._outcome.plan, self._outcome.before
         if not plan or before is None or self._job.command not in (Command.RUN, Command.UPGRADE):
             return None

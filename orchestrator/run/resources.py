@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from orchestrator.locks.base import Lock
     from orchestrator.locks.file import FileLock
+    from orchestrator.revisions.context import PassOptions
     from orchestrator.revisions.scripts import Scripts
 
 
@@ -35,9 +37,13 @@ E = TypeVar("E", bound=OrchestratorError)
 
 @dataclass(frozen=True)
 class Resources:
-    """Everything outside that one database's runs touch."""
+    """Everything outside that one database's runs touch.
+
+    `attributes` are for `env.py`, as its `config.attributes`.
+    """
 
     settings: Settings
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def database(self) -> Database:
@@ -68,12 +74,14 @@ class Resources:
         from orchestrator.revisions.context import Arguments
 
         try:
-            loaded = scripts.load(self.settings.script_location, self.config_files)
+            loaded = scripts.load(
+                self.settings.script_location,
+                self.config_files,
+                version_locations=self.settings.version_locations,
+            )
         except ConfigurationError as error:
             raise unknown_url(f" Nor can env.py be asked for one: {error}") from error
-        arguments = Arguments(
-            target=self.settings.target, x_arguments=self.settings.x_args, tag=self.settings.tag
-        )
+        arguments = Arguments(target=self.settings.target, **self._arguments)
         return own_url(loaded, arguments).render_as_string(hide_password=False)
 
     @cached_property
@@ -173,21 +181,54 @@ class Resources:
         )
 
     def heads(self) -> HeadsFile:
-        """`heads.json`."""
+        """What is remembered of the target, as seen by one run."""
         settings = self.settings
+        scripts = (settings.script_location or "", *settings.version_locations)
         key = (
             self.database.identity,
-            settings.script_location or "",
+            *scripts,
             settings.target,
             settings.tag or "",
             *settings.x_args,
+            *(f"{name}={value!r}" for name, value in self.attributes.items()),
         )
-        return HeadsFile(self.directory.heads, open_shared, key=key, config_files=self.config_files)
+        # What an object is, nobody can tell another process.
+        tellable = all(isinstance(value, str | int) for value in self.attributes.values())
+        return HeadsFile(
+            self.directory.heads("\0".join((os.getcwd(), *map(str, self.config_files), *scripts))),
+            open_shared,
+            key=key if settings.warm_start == "on" and tellable else None,
+            config_files=self.config_files,
+        )
 
-    def scripts(self) -> Scripts:
+    def scripts(self, heads: HeadsFile | None = None) -> Scripts:
         """Load the scripts; imports Alembic. Raises `ConfigurationError`."""
         from orchestrator.revisions import scripts  # a warm start needs no Alembic
 
         return scripts.load(
-            self.settings.script_location, self.config_files, self.heads().fingerprint
+            self.settings.script_location,
+            self.config_files,
+            (heads or self.heads()).fingerprint,
+            version_locations=self.settings.version_locations,
         )
+
+    def pass_options(self, target: str, **more: Any) -> PassOptions:
+        """How `env.py` is run to reach a target; imports Alembic."""
+        from orchestrator.revisions.context import PassOptions
+
+        return PassOptions(
+            database=self.database,
+            target=target,
+            busy_seconds=self.settings.connect_timeout_seconds,
+            **self._arguments,
+            **more,
+        )
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        """What the `alembic` command would give to `env.py`."""
+        return {
+            "x_arguments": self.settings.x_args,
+            "tag": self.settings.tag,
+            "attributes": self.attributes,
+        }

@@ -126,7 +126,7 @@ class Runner:
         if self._follows:
             from orchestrator.run.follower import Follower  # a run that migrates needs none
 
-            return Follower(self._resources, peers, self._limiter)
+            return Follower(self._resources, self._job.policy, peers, self._limiter)
         return Contender(
             self._resources,
             self._job,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from orchestrator.databases.base import patiently
 from orchestrator.decision.state import DatabaseState
 from orchestrator.results import Ended
 from orchestrator.run.resources import Resources
-
-_VERSION_TABLE: Final = "alembic_version"
 
 
 def probe_known(
@@ -31,7 +28,8 @@ def probe_known(
     def ask() -> tuple[str, ...] | None:
         with database.connect() as connection:
             if known is None:
-                return database.version_rows(connection, _VERSION_TABLE, None)
+                database.look(connection)
+                return None
             table, schema = known.version_table, known.version_table_schema
             return database.version_rows(connection, table, schema)
 

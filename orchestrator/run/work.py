@@ -33,13 +33,15 @@ if TYPE_CHECKING:
 class Outcome:
     """What came of a pass, filled as it goes; what is durable is known only afterwards.
 
-    `expected` are the version rows that the end of the pass saw inside its transaction.
+    `expected` are the version rows that the end of the pass saw inside its transaction, and
+    `created` the schema and name of each table that was made from the metadata.
     """
 
     before: Observation | None = None
     plan: Plan | None = None
     task: Task | None = None
     expected: tuple[str, ...] | None = None
+    created: tuple[tuple[str | None, str], ...] = ()
     known: KnownTarget | None = None
     cancelled: bool = False
     ran: list[AppliedRevision] = field(default_factory=list)
@@ -89,19 +91,26 @@ class Work:
             yield from self._run(task, environment)
             if outcome.cancelled:
                 break
-        outcome.expected = tuple(sorted(environment.versions()))
+        outcome.expected = environment.versions()
 
-    def refuse_absent(self, scripts: Scripts) -> None:
+    def refuse_absent(self, scripts: Scripts, find_scripts: Callable[[], None]) -> None:
         """Raise what would be refused of a database that does not exist.
 
-        To be called before `env.py` connects to it, since that makes the file.
+        To be called before `env.py` connects to it, since that makes the file. `find_scripts` is
+        called where the scripts as they are would lead to a refusal.
         """
-        observation = observe(scripts, self._target, exists=False, versions=(), tables=())
         try:
-            decide(observation, self._job.policy, self._job.command)
+            self._decide_absent(scripts)
         except OrchestratorError:
-            self._tell(observation)
-            raise
+            find_scripts()
+            self._tell(self._observe_absent(scripts))
+            self._decide_absent(scripts)
+
+    def _decide_absent(self, scripts: Scripts) -> Plan:
+        return decide(self._observe_absent(scripts), self._job.policy, self._job.command)
+
+    def _observe_absent(self, scripts: Scripts) -> Observation:
+        return observe(scripts, self._target, exists=False, versions=(), tables=())
 
     @property
     def _target(self) -> str:
@@ -125,7 +134,7 @@ class Work:
             environment.scripts,
             self._target,
             exists=self._existed,
-            versions=tuple(sorted(environment.versions())),
+            versions=environment.versions(),
             tables=self._database.tables(environment.connection, table, schema),
         )
         adopts = self._job.policy.unversioned == "adopt" and self._job.command is Command.RUN
@@ -162,6 +171,8 @@ class Work:
                 self.outcome.cancelled = True
                 return
             yield from self._step(task, step, position, total)
+        if task is Task.CREATE:
+            self.outcome.created = environment.declared_tables()
         duration = time.monotonic() - began
         self.outcome.tasks.append(TaskResult(task=task, duration_seconds=duration))
         self._emit(TaskSucceeded(task=task, duration_seconds=duration))

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def stamp(context: TaskContext) -> Iterator[Step]:
     """Set the version rows to the target, in one transaction for all heads."""
-    context.environment.as_one_transaction()
-    yield from context.environment.scripts.stamp(
-        context.target, context.versions, purge=context.purge
-    )
+    environment, versions = context.environment, context.versions
+    environment.as_one_transaction()
+    if context.purge and versions:
+        versions = environment.clean_version_rows()
+    yield from environment.scripts.stamp(context.target, versions, purge=context.purge)

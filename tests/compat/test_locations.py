@@ -14,8 +14,9 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from tests.compat.projects import ENV_PY, INI, assert_failed, assert_ready, existing
+from tests.compat.projects import ENV_PY, INI, Existing, assert_failed, assert_ready, existing
 from tests.projects import Finished
+from tests.zygote import Zygote
 
 Run = Callable[..., Finished]
 
@@ -208,3 +209,92 @@ class TestVersionTable:
 
         assert_failed(run(project, "run", "--json"), "ConfigurationError", "attached", "'more'")
         assert project.tables() == []
+
+
+ADDS_PLUGINS = """
+from alembic import context
+from sqlalchemy import create_engine, pool
+from models import metadata
+
+context.script.version_locations = ["migrations/versions", "plugins"]
+
+
+def migrate():
+    with create_engine("sqlite:///app.db", poolclass=pool.NullPool).connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+{call}
+"""
+IN_A_THREAD = """
+from concurrent.futures import ThreadPoolExecutor
+
+with ThreadPoolExecutor(1) as executor:
+    executor.submit(migrate).result()
+"""
+
+
+@pytest.mark.parametrize("call", ["migrate()", IN_A_THREAD], ids=["at once", "in a thread"])
+class TestSetByEnvPy:
+    """`env.py` that says by itself where more revisions lie: what it leaves is what counts."""
+
+    @staticmethod
+    def project(path: Path, call: str) -> Existing:
+        project = existing(path, env=ADDS_PLUGINS.format(call=call))
+        project.revision("r1", None)
+        (path / "plugins").mkdir()
+        project.revision("r2", "r1").rename(path / "plugins" / "r2.py")
+        return project
+
+    def test_an_absent_database(self, tmp_path: Path, run: Run, call: str) -> None:
+        """Looking sees all revisions and makes nothing; a target may be among those."""
+        project = self.project(tmp_path, call)
+
+        plan = run(project, "plan", "--json")
+        status = run(project, "status", "--json")
+
+        assert [one["revision"] for one in plan.json["revisions"]] == ["r1", "r2"]
+        assert (status.json["state"], status.json["heads"]) == ("absent", ["r2"])
+        assert not project.database.exists()
+        assert_ready(run(project, "run", "--target", "r2", "--json"), "r2")
+
+    def test_a_whole_life(self, tmp_path: Path, run: Run, zygote: Zygote, call: str) -> None:
+        """Migrated as by stock Alembic, current afterwards, and warm at the next start."""
+        stock = self.project(tmp_path / "stock", call)
+        project = self.project(tmp_path / "ours", call)
+        assert zygote.alembic(stock, "upgrade", "heads").code == 0
+
+        assert_ready(run(project, "run", "--json"), "r2")
+
+        assert project.dump() == stock.dump()
+        status = run(project, "status", "--json").json
+        assert (status["state"], status["pending"]) == ("current", [])
+        assert_ready(run(project, "wait", "--json"), "r2", led=False)
+        (tmp_path / "ours/migrations/env.py").write_text("raise AssertionError('was run')")
+        assert run(project, "run", "--json").code == 2  # it is part of what is remembered
+        project.write("migrations/env.py", ADDS_PLUGINS.format(call=call))
+        assert_ready(run(project, "run", "--json"), "r2", led=False)
+        assert project.heads.exists()
+
+
+def test_the_setting_wins_over_the_config(tmp_path: Path, run: Run) -> None:
+    """`version_locations` names all directories, where `script_location` alone names only one."""
+    project = existing(tmp_path)
+    (tmp_path / "alembic.ini").unlink()
+    project.revision("r1", None)
+    (tmp_path / "plugins").mkdir()
+    project.revision("r2", "r1").rename(tmp_path / "plugins" / "r2.py")
+    project.write(
+        "pyproject.toml",
+        """
+        [tool.orchestrator]
+        database_url = "sqlite:///app.db"
+        script_location = "migrations"
+        version_locations = ["migrations/versions", "plugins"]
+        """,
+    )
+
+    assert_ready(run(project, "run", "--json"), "r2")
+    assert_ready(run(project, "run", "--json"), "r2", led=False)

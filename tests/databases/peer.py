@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from orchestrator.databases import DATABASES
-from orchestrator.databases.base import Database
+from orchestrator.databases.base import Database, as_versions
 from orchestrator.errors import DatabaseUnavailable
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder
@@ -48,12 +48,15 @@ class PeerDatabase(Database):
         except OperationalError as error:
             raise (self.explain(error) or error) from error
 
+    def look(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT 1")
+
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
     ) -> tuple[str, ...] | None:
         query = sa.select(sa.column("version_num")).select_from(sa.table(table, schema=schema))
         try:
-            return tuple(sorted(connection.execute(query).scalars()))
+            return as_versions(connection.execute(query).scalars())
         except DBAPIError as error:
             if isinstance(error.orig, psycopg.errors.UndefinedTable):
                 return None

@@ -66,7 +66,7 @@ def owner_and_mode(path: Path) -> tuple[int, int, int]:
 def make_all(directory: StateDirectory) -> list[Path]:
     """The directory with all of its files; returns the files."""
     directory.prepare()
-    files = [directory.lock, directory.record, directory.heads, directory.journal]
+    files = [directory.lock, directory.record, directory.heads("x"), directory.journal]
     for file in files:
         os.close(open_shared(file, os.O_RDWR | os.O_CREAT))
     return files
@@ -123,10 +123,11 @@ class TestOwnerAndMode:
         os.chown(project.path, SERVICE, SERVICE)
         assert project.run("run").code == 0
         left = [project.state, *project.state.iterdir()]
+        [heads] = project.state.glob("heads-*.json")
         assert {file.name for file in left[1:]} == {
             "lock",
             "run.json",
-            "heads.json",
+            heads.name,
             "journal.jsonl",
         }
         assert {owner_and_mode(file)[:2] for file in left} == {(SERVICE, SERVICE)}
@@ -260,12 +261,17 @@ class TestLinks:
 
     @pytest.mark.parametrize(
         ("name", "works"),
-        [("lock", False), ("journal.jsonl", False), ("run.json", True), ("heads.json", True)],
+        [("lock", False), ("journal.jsonl", False), ("run.json", True), ("heads", True)],
     )
     def test_in_a_run(self, project: Project, name: str, works: bool) -> None:
         """Without lock or journal nothing is migrated; the other two are replaced."""
         project.chain(1)
-        project.state.mkdir()
+        if name == "heads":
+            assert project.run("run").code == 0
+            name = project.heads.name
+            project.heads.unlink()
+            project.database.unlink()
+        project.state.mkdir(exist_ok=True)
         victim = project.write("victim", "precious\n")
         (project.state / name).symlink_to(victim)
         ended = project.run("run", "--json")

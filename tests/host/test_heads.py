@@ -170,9 +170,9 @@ def test_another_version_of_alembic_remembers_nothing(
         b"[]",
         b"null",
         b"\xff\xfe",
-        b'{"format": 2}',
+        b'{"format": 3}',
         b"[" * 100_000,
-        b'{"format": 2, "key": null, "locations": null, "fingerprint": null, "known": null}',
+        b'{"format": 3, "key": null, "locations": null, "fingerprint": null, "known": null}',
     ],
 )
 def test_a_damaged_file_is_ignored(scripts: Project, damage: bytes) -> None:
@@ -205,7 +205,10 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(scripts: Project) -> No
 
 def test_a_file_that_cannot_be_written_is_harmless(scripts: Project) -> None:
     """A run goes well where the target cannot be remembered; nothing is left lying about."""
-    (scripts.state / "heads.json").mkdir(parents=True)
+    assert scripts.run("run").code == 0
+    blocked = scripts.heads
+    blocked.unlink()
+    blocked.mkdir()
     done = scripts.run("run", "--json")
     assert (done.code, done.json["outcome"]) == (0, "ready")
     assert scripts.run("run").code == 0
@@ -335,7 +338,7 @@ def test_the_remembered_rows_are_those_that_alembic_writes(
     assert upgraded.code == 0, upgraded.stderr
     assert project.run("run", "--target", target).code == 0
     assert rows_of(project.database) == rows_of(stock)
-    remembered = json.loads((project.state / "heads.json").read_text())["known"]["versions"]
+    remembered = json.loads(project.heads.read_text())["known"]["versions"]
     assert remembered == rows_of(stock)
     again = project.run("run", "--target", target, "--json").json
     assert (again["outcome"], again["led"], again["versions"]) == ("ready", False, remembered)
@@ -345,9 +348,92 @@ def test_a_huge_file_is_not_read_into_memory(project: Project, tmp_path: Path) -
     """Whatever somebody has put there costs a bounded read, and makes nobody ready."""
     path = tmp_path / "heads.json"
     with path.open("wb") as file:
-        file.write(b'{"format": 2, "key": "')
+        file.write(b'{"format": 3, "key": "')
         file.truncate(1 << 40)
 
     heads = HeadsFile(path, open_shared, key=("k",), config_files=())
 
     assert heads.load() is None
+
+
+@pytest.mark.parametrize("change", ["set", "changed", "taken away"])
+def test_the_environment_counts(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A variable that `env.py` may go by, whether or not it was there before."""
+    if change != "set":
+        monkeypatch.setenv("TENANT", "one")
+    remember(scripts)
+    if change == "taken away":
+        monkeypatch.delenv("TENANT")
+    else:
+        monkeypatch.setenv("TENANT", "two")
+    assert heads_of(scripts).load() is None
+
+
+def test_what_differs_from_process_to_process_does_not_count(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a shell's own variables nor a setting that no target depends on."""
+    remember(scripts)
+    for name in ("SHLVL", "HOSTNAME", "ORCHESTRATOR_LOG"):
+        monkeypatch.setenv(name, "another")
+    assert heads_of(scripts).load() == KNOWN
+
+
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_a_module_of_the_project_counts(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """One that was imported, whoever imported it: it may have told `env.py` its tables."""
+    module = scripts.write("settings_of_the_project.py", "VERSION_TABLE = 'one'\n")
+    monkeypatch.syspath_prepend(scripts.path)
+    __import__("settings_of_the_project")
+    heads = remember(scripts)
+    if change == "edited":
+        module.write_text("VERSION_TABLE = 'two'\n")
+    else:
+        module.unlink()
+    assert heads.load() is None
+    del sys.modules["settings_of_the_project"]
+
+
+def test_a_module_that_changed_during_the_run_leaves_nothing_remembered(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell whether it was imported before or after the change."""
+    module = scripts.write("edited_meanwhile.py", "x = 1\n")
+    monkeypatch.syspath_prepend(scripts.path)
+    __import__("edited_meanwhile")
+    heads = heads_of(scripts)
+    module.write_text("x = 2\n")
+    heads.store(KNOWN, locations_of(), heads.fingerprint(locations_of()))
+    assert heads_of(scripts).load() is None
+    del sys.modules["edited_meanwhile"]
+
+
+def test_variables_in_a_file_count(scripts: Project) -> None:
+    """The `.env` of the working directory, which settings are often read from."""
+    heads = remember(scripts)
+    scripts.write(".env", "VERSION_TABLE=two\n")
+    assert heads.load() is None
+
+
+def test_a_forged_file_makes_nobody_ready(scripts: Project) -> None:
+    """Versions that no revision file is named after are not believed."""
+    heads = remember(scripts)
+    values = json.loads((scripts.path / "heads.json").read_text())
+    values["known"]["versions"] = ["forged"]
+    (scripts.path / "heads.json").write_text(json.dumps(values))
+    assert heads.load() is None
+
+
+def test_what_was_left_behind_long_ago_is_forgotten(scripts: Project) -> None:
+    """Each release's own directory of scripts leaves a file; old ones go."""
+    old, young = scripts.path / "heads-old.json", scripts.path / "heads-young.json"
+    for file, days in ((old, 91), (young, 89)):
+        file.write_text("{}")
+        moment = file.stat().st_mtime - days * 24 * 3600
+        os.utime(file, (moment, moment))
+    remember(scripts)
+    assert (old.exists(), young.exists()) == (False, True)

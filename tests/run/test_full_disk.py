@@ -144,7 +144,7 @@ class TestAfterTheFailure:
         def cannot_ask(*_: object) -> None:
             raise DatabaseUnavailable("disk I/O error", url=project.url)
 
-        monkeypatch.setattr("orchestrator.run.leader.Leader._found", cannot_ask)
+        monkeypatch.setattr("orchestrator.run.leader.Leader._ask", cannot_ask)
         settings = Settings(
             database_url=project.url, script_location=str(project.path / "migrations")
         )

@@ -9,14 +9,15 @@ import pytest
 
 from orchestrator import DatabaseUnavailable, Orchestrator, Settings, VerificationFailed
 from orchestrator.run.leader import Leader
+from orchestrator.run.proof import Found
 from tests.projects import Project
 
 
 async def _nobody_answers(project: Project, monkeypatch: pytest.MonkeyPatch) -> VerificationFailed:
-    def found(_: Leader) -> tuple[str, ...]:
+    def ask(_: Leader) -> Found:
         raise DatabaseUnavailable("Nothing was changed.", url=project.url)
 
-    monkeypatch.setattr(Leader, "_found", found)
+    monkeypatch.setattr(Leader, "_ask", ask)
     settings = Settings(database_url=project.url, script_location=str(project.path / "migrations"))
     with anyio.fail_after(60), pytest.raises(VerificationFailed) as raised:
         await Orchestrator(settings).run()

@@ -148,7 +148,10 @@ def test_the_probe_asks_the_database_every_time(
     """The remembered rows are an answer only if the database gives the same."""
     project.chain(2)
     project.run("run", ORCHESTRATOR_SCRIPT_LOCATION=str(project.path / "migrations"))
-    monkeypatch.chdir(project.path)  # what is remembered is so for a working directory
+    # What is remembered is so for a working directory and an environment.
+    monkeypatch.chdir(project.path)
+    for name, value in project.environment().items():
+        monkeypatch.setenv(name, value)
     here = resources(project)
     ended = probe_known(here, never)
     assert ended is not None

@@ -58,7 +58,8 @@ def create(
 ) -> None:
     """Create the tables of the metadata in an empty database, and stamp it as newest.
 
-    Skips what only revisions make: seed rows, triggers, views.
+    What only revisions make is skipped: seed rows, triggers, views, changes that they make by
+    statements. The proof is that every table of the metadata is there.
     """
     orchestrator = make_for(where, running, Command.CREATE)
     report = perform(orchestrator, Command.CREATE, running=running, stamp_created=not no_stamp)

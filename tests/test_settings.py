@@ -18,6 +18,7 @@ from orchestrator.settings import Settings, load
 OTHER: dict[str, tuple[Any, Any, Any]] = {
     "database_url": ("sqlite:///a.db", "sqlite:///e.db", "sqlite:///f.db"),
     "script_location": ("a", "e", "f"),
+    "version_locations": (("a",), ("e", "e2"), ("f",)),
     "alembic_config": ("a.ini", "e.ini", "f.ini"),
     "target": ("aa", "ee", "ff"),
     "mode": ("follow", "migrate", "follow"),
@@ -33,6 +34,7 @@ OTHER: dict[str, tuple[Any, Any, Any]] = {
     "log": ("json", "console", "off"),
     "release": ("a", "e", "f"),
     "tag": ("a", "e", "f"),
+    "warm_start": ("off", "on", "off"),
     "x_args": (("a=1",), ("e=1", "e=2"), ("f=1",)),
 }
 """For each setting a value as argument, in the environment and in a file."""
@@ -95,6 +97,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "on_peer_failure": "fail",
         "transaction": "env",
         "log": "auto",
+        "version_locations": (),
+        "warm_start": "on",
         "x_args": (),
     }
 

@@ -312,13 +312,14 @@ CASES = {
             project.revision("r3", "r2", "op.execute('SELECT * FROM nowhere')"),
         ),
     ),
-    "migration that swallows an error and rolls back": Case(
+    "migration that swallows an error and rolls back all": Case(
         "run",
         1,
-        ("r3", "rollback", "Expected r3, found r1"),
+        ("r3", "rolled its transaction back", "Expected r3, found r1"),
         error="VerificationFailed",
         given=lambda project: (
             at(project, "r1", "t_r1"),
+            project.write("pyproject.toml", '[tool.orchestrator]\ntransaction = "run"\n'),
             project.revision(
                 "r3",
                 "r2",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import wraps
 from typing import Any, Final
 
-from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.url import redact
@@ -22,56 +21,25 @@ from orchestrator.revisions.configured import Environment
 from orchestrator.revisions.connections import only_one_database
 from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.scripts import Scripts, Step
+from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, WayOut, watching
 from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS
-from orchestrator.revisions.transactions.base import RolledBack, Transaction
+from orchestrator.revisions.transactions.base import Transaction
 
 _ONE_DATABASE: Final = "upgrades"
 """Alembic's default `upgrade_token`; the template for several databases gives each its own."""
 
 
-class _Rehearsed(BaseException):
+class _Rehearsed(WayOut):
     """A rehearsal has seen what it wanted; rolls back what `env.py` itself did."""
 
 
-class _VersionsMoved(BaseException):
+class _VersionsMoved(WayOut):
     """The version rows changed between Alembic's look and the beginning of the transaction."""
 
 
-class _NeedsTransactionsOfTheirOwn(BaseException):
-    """A revision rolled back what others had done in the one transaction of the pass."""
-
-    def __init__(self, revision: str | None) -> None:
-        self.revision = revision
-
-
-class _PerhapsSeveral(BaseException):
+class _PerhapsSeveral(WayOut):
     """`env.py` looks like one for several databases, and may come to the others later."""
-
-
-_PRIVATE: Final = (
-    Interrupted,
-    _Rehearsed,
-    _VersionsMoved,
-    _NeedsTransactionsOfTheirOwn,
-    _PerhapsSeveral,
-)
-
-
-class StepFailed(Exception):
-    """A step raised `error`; `swallowed` says that `env.py` kept it to itself.
-
-    `committed` says that a part of the work may have been kept, of this very step perhaps;
-    `advice` is what the transaction has to say of it.
-    """
-
-    def __init__(self, step: Step, error: BaseException, *, advice: str | None) -> None:
-        super().__init__(str(error))
-        self.step = step
-        self.error = error
-        self.committed = False
-        self.advice = advice
-        self.swallowed = False
 
 
 Work = Callable[[Environment], Iterator[Step]]
@@ -104,7 +72,7 @@ def run_env_py(
                 asked = True
             except _VersionsMoved:
                 pass
-            except _NeedsTransactionsOfTheirOwn as error:
+            except NeedsOwnTransactions as error:
                 options.warn(
                     f"Revision {error.revision} rolled back the transaction that it ran in, and "
                     "with it what was done before. All is undone, and run again with a "
@@ -145,7 +113,7 @@ class _Pass:
         try:
             with context:
                 self._scripts.directory.run_env()
-        except (*_PRIVATE, KeyboardInterrupt):
+        except (WayOut, Interrupted, KeyboardInterrupt):
             raise
         except BaseException as error:
             if self._failure is not None:
@@ -204,6 +172,7 @@ class _Pass:
         environment = Environment(context, self._scripts)
         self._check_database(environment.connection, environment.version_table_schema)
         transaction = self._begin(environment.connection, context, heads)
+        watched = watching(transaction, context, self._options, self._fail)
         has_version_table = bool(heads)
         for step in self._work(environment):
             if self._rehearse:
@@ -211,12 +180,15 @@ class _Pass:
             if not has_version_table:
                 environment.create_version_table()
                 has_version_table = True
-            yield self._watched(step, transaction, context)
+            yield watched(step)
         if self._rehearse:
             raise _Rehearsed
         transaction.check()
         transaction.end()
         self._ended = True
+
+    def _fail(self, error: StepFailed | OrchestratorError) -> None:
+        self._failure = error
 
     def _begin(
         self, connection: Connection, context: MigrationContext, heads: tuple[str, ...]
@@ -243,68 +215,6 @@ class _Pass:
             # An env.py without begin_transaction(): autocommit_block() asks for one of Alembic's.
             context._transaction = connection.get_transaction() or connection.begin()
         return transaction
-
-    def _watched(
-        self, step: Step, transaction: Transaction, context: MigrationContext
-    ) -> MigrationStep:
-        """The step, told apart when it raises: Alembic's loop does not tell its generator."""
-        migrate = step.alembic.migration_fn
-
-        @wraps(migrate)
-        def watched(**arguments: Any) -> None:
-            try:
-                transaction.before_step()
-                migrate(**arguments)
-                self._after(step, transaction, context)
-            except (*_PRIVATE, KeyboardInterrupt):
-                raise
-            except OrchestratorError as error:
-                self._failure = error
-                raise
-            except BaseException as error:
-                self._demand_own_transactions(step, transaction, context)
-                self._failure = StepFailed(step, error, advice=transaction.advice(error))
-                raise
-
-        step.alembic.migration_fn = watched
-        return step.alembic
-
-    def _after(self, step: Step, transaction: Transaction, context: MigrationContext) -> None:
-        """See to it that a version row is written in a transaction that ends well."""
-        revision = step.revision.revision if step.revision is not None else None
-        ended_by = transaction.after_step()
-        if ended_by == "rollback":
-            self._demand_own_transactions(step, transaction, context)
-            if not context._transaction_per_migration:
-                raise RolledBack
-            self._options.warn(
-                f"Revision {revision} rolled back its own transaction: what it had done until then "
-                "is not kept.",
-                revision,
-            )
-        elif ended_by == "commit":
-            self._options.warn(
-                f"Revision {revision} committed the transaction that it ran in, and the run goes "
-                "on in a new one. Killed after that commit and before the end, it is left half "
-                "done, and the next start runs it again from its beginning.",
-                revision,
-            )
-        begun = context._transaction
-        if ended_by is not None and begun is not None and not begun.is_active:
-            # Alembic holds what the revision ended, and would not commit what is done next.
-            connection = transaction.connection
-            context._transaction = connection.get_transaction() or connection.begin()
-        if context._transaction_per_migration and revision is not None:
-            transaction.check(revision)
-
-    def _demand_own_transactions(
-        self, step: Step, transaction: Transaction, context: MigrationContext
-    ) -> None:
-        """Begin the pass anew where a revision took back more than was its own."""
-        one_for_all = not context._transaction_per_migration and self._options.transaction == "env"
-        if transaction.rolled_back and one_for_all:
-            revision = step.revision.revision if step.revision is not None else None
-            raise _NeedsTransactionsOfTheirOwn(revision)
 
     def _check_database(self, connection: Connection, schema: str | None) -> None:
         env_py, database = self._scripts.directory.env_py_location, self._options.database

@@ -120,7 +120,7 @@ class Proof:
         )
 
     def _translated(self, error: Exception) -> OrchestratorError:
-        from orchestrator.revisions.env_py import StepFailed  # imports Alembic
+        from orchestrator.revisions.steps import StepFailed  # imports Alembic
         from orchestrator.revisions.task_errors import explain_task
 
         if isinstance(error, OrchestratorError):

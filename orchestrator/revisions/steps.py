@@ -1,0 +1,123 @@
+"""The steps of a pass: each in its transaction, and told apart when it raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext, MigrationStep
+
+from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.revisions.context import PassOptions
+from orchestrator.revisions.scripts import Step
+from orchestrator.revisions.transactions.base import RolledBack, Transaction
+
+
+class WayOut(BaseException):
+    """Leaves a pass, through Alembic and `env.py`, and is no error: rolls back all of it."""
+
+
+class NeedsOwnTransactions(WayOut):
+    """A revision rolled back what others had done in the one transaction of the pass."""
+
+    def __init__(self, revision: str | None) -> None:
+        self.revision = revision
+
+
+class StepFailed(Exception):
+    """A step raised `error`; `swallowed` says that `env.py` kept it to itself.
+
+    `committed` says that a part of the work may have been kept, of this very step perhaps;
+    `advice` is what the transaction has to say of it.
+    """
+
+    def __init__(self, step: Step, error: BaseException, *, advice: str | None) -> None:
+        super().__init__(str(error))
+        self.step = step
+        self.error = error
+        self.committed = False
+        self.advice = advice
+        self.swallowed = False
+
+
+def watching(
+    transaction: Transaction,
+    context: MigrationContext,
+    options: PassOptions,
+    fail: Callable[[StepFailed | OrchestratorError], None],
+) -> Callable[[Step], MigrationStep]:
+    """What makes of a step one for Alembic, whose error `fail` is told before it is raised.
+
+    Alembic's loop does not tell its generator, and `env.py` may keep the error to itself.
+    """
+    return partial(_watched, transaction, context, options, fail)
+
+
+def _watched(
+    transaction: Transaction,
+    context: MigrationContext,
+    options: PassOptions,
+    fail: Callable[[StepFailed | OrchestratorError], None],
+    step: Step,
+) -> MigrationStep:
+    migrate = step.alembic.migration_fn
+
+    @wraps(migrate)
+    def watched(**arguments: Any) -> None:
+        try:
+            transaction.before_step()
+            migrate(**arguments)
+            _end_well(step, transaction, context, options)
+        except (WayOut, Interrupted, KeyboardInterrupt):
+            raise
+        except OrchestratorError as error:
+            fail(error)
+            raise
+        except BaseException as error:
+            _demand_own_transactions(step, transaction, context, options)
+            fail(StepFailed(step, error, advice=transaction.advice(error)))
+            raise
+
+    step.alembic.migration_fn = watched
+    return step.alembic
+
+
+def _end_well(
+    step: Step, transaction: Transaction, context: MigrationContext, options: PassOptions
+) -> None:
+    """See to it that the version row is written in a transaction that will be committed."""
+    revision = step.revision.revision if step.revision is not None else None
+    ended_by = transaction.after_step()
+    if ended_by == "rollback":
+        _demand_own_transactions(step, transaction, context, options)
+        if not context._transaction_per_migration:
+            raise RolledBack
+        options.warn(
+            f"Revision {revision} rolled back its own transaction: what it had done until then "
+            "is not kept.",
+            revision,
+        )
+    elif ended_by == "commit":
+        options.warn(
+            f"Revision {revision} committed the transaction that it ran in, and the run goes "
+            "on in a new one. Killed after that commit and before the end, it is left half "
+            "done, and the next start runs it again from its beginning.",
+            revision,
+        )
+    begun = context._transaction
+    if ended_by is not None and begun is not None and not begun.is_active:
+        # Alembic holds what the revision ended, and would not commit what is done next.
+        connection = transaction.connection
+        context._transaction = connection.get_transaction() or connection.begin()
+    if context._transaction_per_migration and revision is not None:
+        transaction.check(revision)
+
+
+def _demand_own_transactions(
+    step: Step, transaction: Transaction, context: MigrationContext, options: PassOptions
+) -> None:
+    """Begin the pass anew where a revision took back more than was its own."""
+    one_for_all = not context._transaction_per_migration and options.transaction == "env"
+    if transaction.rolled_back and one_for_all:
+        raise NeedsOwnTransactions(step.revision.revision if step.revision is not None else None)

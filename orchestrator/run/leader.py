@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.databases.base import patiently
 from orchestrator.decision.plan import Command, Job
+from orchestrator.decision.state import Observation
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.events import Event, TaskFailed
 from orchestrator.results import Ended
@@ -69,6 +70,8 @@ class Leader:
             error = proof.disproof()
         if error is not None:
             raise self._told(proof, error)
+        if self._job.command is Command.STAMP and not self.found and outcome.before is not None:
+            self._warn_of_base(outcome.before)
         ended = Ended(
             versions=self.found,
             state_before=outcome.before.state if outcome.before else None,
@@ -79,6 +82,14 @@ class Leader:
         )
         self._remember(heads, scripts, ended)
         return ended
+
+    def _warn_of_base(self, before: Observation) -> None:
+        if before.tables:
+            self._warn(
+                "`base` leaves no version row, so the next run finds tables without one. Only with "
+                'the setting `unversioned = "upgrade"` does it run all revisions on them.',
+                None,
+            )
 
     def _proof(self, scripts: Scripts, found: Found | None) -> Proof:
         return Proof(

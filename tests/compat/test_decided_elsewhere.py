@@ -262,6 +262,19 @@ class TestOddVersionRows:
         assert run(project, "status", "--json").json["state"] == "current"
 
 
+def test_no_advice_leads_in_a_circle(tmp_path: Path, run: Run) -> None:
+    """A stamp of `base`, which leaves no row, says what the next run will want."""
+    project = odd(tmp_path, "CREATE TABLE t (n INTEGER)")
+    assert_failed(run(project, "run", "--json"), "StateRefused", "`unversioned`", "upgrade")
+
+    [warning] = run(project, "stamp", "base", "--json").json["warnings"]
+
+    assert '`unversioned = "upgrade"`' in warning
+    project.write("pyproject.toml", '[tool.orchestrator]\nunversioned = "upgrade"\n')
+    assert_ready(run(project, "run", "--json"), "r2")
+    assert run(project, "stamp", "r1", "--json").json["warnings"] == []
+
+
 class TestFollowing:
     """`wait` is ready where `run` would have nothing to do."""
 

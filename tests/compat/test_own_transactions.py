@@ -215,6 +215,31 @@ class TestRevisionThatCommits:
         assert "What was committed before that is kept" in message
         assert ("a",) in project.rows("SELECT name FROM artists")
 
+    def test_by_the_driver_alone_and_fails(self, tmp_path: Path, run: Run) -> None:
+        """Nobody was told of that commit but the database, and no version row was in it."""
+        project = existing(tmp_path)
+        commit = "op.get_bind().connection.driver_connection.commit()"
+        project.revision("r1", None, f"{ARTISTS}\n{commit}\nraise ValueError('late')")
+
+        message = assert_failed(run(project, "run", "--json"), "TaskFailed", "late")
+
+        assert "as it was before" not in message
+        assert "artists" in project.tables()
+
+    def test_before_an_autocommit_block(self, tmp_path: Path, run: Run, zygote: Zygote) -> None:
+        """Alembic's block finds a transaction that it can commit."""
+        block = 'with op.get_context().autocommit_block():\n    op.execute("VACUUM")'
+        stock, project = (
+            project_of(tmp_path / name, upgrade=COMMITS["the_connection"])
+            for name in ("stock", "ours")
+        )
+        for one in (stock, project):
+            one.revision("r3", "r2", block)
+        assert zygote.alembic(stock, "upgrade", "heads").code == 0
+
+        assert_ready(run(project, "run", "--json"), "r3")
+        assert project.dump() == stock.dump()
+
     def test_before_one_that_fails(self, tmp_path: Path, run: Run) -> None:
         """A later revision's failure is not told as if nothing had been committed."""
         project = project_of(tmp_path, upgrade=COMMITS["a_statement_that_begins_again"])

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestrator.decision.state import KnownTarget, ScriptLocations
+from orchestrator.host.directory import replace_shared
 from orchestrator.settings import Settings
 
 _FORMAT: Final = 3
@@ -120,16 +121,9 @@ class HeadsFile:
             "modules": _told(modules),
             "known": asdict(known),
         }
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.unlink(missing_ok=True)
-            with open(temporary, "x", encoding="utf-8", opener=self._opener) as file:
-                json.dump(content, file)
-            os.replace(temporary, self._path)
+        with suppress(OSError):
+            replace_shared(self._path, json.dumps(content))
             self._forget_old()
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _forget_old(self) -> None:
         """Take away what other directories of scripts remember, as releases leave them behind."""

@@ -7,19 +7,16 @@ or does not, a run is correct.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from orchestrator.host.directory import open_shared, replace_shared
 from orchestrator.results import ErrorReport, Holder, to_jsonable
 
 _VERSION: Final = 1
 _SIZE_LIMIT: Final = 1_000_000
-
-Opener = Callable[[str, int], int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,31 +40,21 @@ class Record:
 class RecordFile:
     """The file; written by atomic replacement, so that a reader sees one record or another."""
 
-    def __init__(self, path: Path, opener: Opener) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._opener = opener
         self._written: Record | None = None
 
     def write(self, record: Record) -> None:
         """Replace the record if it has changed. Raises `OSError`."""
         if record == self._written:
             return
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        content = json.dumps({"version": _VERSION, **to_jsonable(record)})
-        try:
-            with open(temporary, "x", encoding="utf-8", opener=self._opener) as file:
-                file.write(content)
-            os.replace(temporary, self._path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_shared(self._path, json.dumps({"version": _VERSION, **to_jsonable(record)}))
         self._written = record
 
     def read(self) -> Record | None:
         """The record; None where there is none. Raises `ValueError` where it cannot be read."""
         try:
-            with open(self._path, encoding="utf-8", opener=self._opener) as file:
+            with open(self._path, encoding="utf-8", opener=open_shared) as file:
                 return _parse(json.loads(file.read(_SIZE_LIMIT)))
         except FileNotFoundError:
             return None

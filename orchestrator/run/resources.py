@@ -163,7 +163,7 @@ class Resources:
 
     def record(self) -> RecordFile:
         """`run.json`."""
-        return RecordFile(self.directory.record, open_shared)
+        return RecordFile(self.directory.record)
 
     def journal(self) -> Journal | None:
         """The journal, opened; None where it is off. Raises `ConfigurationError`."""

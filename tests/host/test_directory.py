@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.host.directory import StateDirectory, open_shared
+from orchestrator.host.directory import StateDirectory, open_shared, replace_shared
 from tests.projects import Finished, Project
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -140,6 +141,161 @@ class TestOwnerAndMode:
         directory.lock.chmod(0o600)
         make_all(directory)
         assert owner_and_mode(directory.lock)[2] == 0o600
+
+
+@AS_ROOT
+class TestLedAstray:
+    """Root at work in a directory of a user who exchanges what was made, at the worst instant."""
+
+    @pytest.fixture
+    def state(self, database: Path) -> StateDirectory:
+        os.chown(database.parent, SERVICE, SERVICE)
+        database.parent.chmod(0o777)
+        return StateDirectory.beside(database)
+
+    @pytest.fixture
+    def victim(self, tmp_path: Path) -> Path:
+        """A directory of root's own, with a file in it."""
+        victim = tmp_path / "victim"
+        victim.mkdir(0o700)
+        (victim / "run.json").write_text("precious")
+        return victim
+
+    @pytest.fixture(autouse=True)
+    def _untouched(self, state: StateDirectory, victim: Path) -> Iterator[None]:
+        """Whatever is tried, the victim is as it was."""
+        yield
+        for path, mode in ((victim, 0o700), (victim / "run.json", 0o644)):
+            assert owner_and_mode(path.resolve()) == (0, 0, mode)
+        assert os.listdir(victim) == ["run.json"]
+        assert (victim / "run.json").read_text() == "precious"
+
+    @staticmethod
+    def exchange(path: Path, victim: Path) -> None:
+        path.rename(path.with_name("aside"))
+        path.symlink_to(victim)
+
+    def test_the_directory_just_made(
+        self, state: StateDirectory, victim: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a link in its place names keeps its owner and mode."""
+        real: Callable[..., None] = os.mkdir
+
+        def mkdir(path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+            real(path, mode, dir_fd=dir_fd)
+            self.exchange(state.path.parent / os.path.basename(path), victim)
+
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(ConfigurationError, match="cannot be used"):
+            state.prepare()
+
+    def test_the_directory_just_made_for_one_of_roots_own(
+        self, state: StateDirectory, victim: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor is another directory given away, though it is a directory and root's own."""
+        real: Callable[..., None] = os.mkdir
+        own = victim.rename(state.path.parent / "own")
+        victim.symlink_to(own)
+
+        def mkdir(path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+            real(path, mode, dir_fd=dir_fd)
+            made = state.path.parent / os.path.basename(path)
+            made.rename(made.with_name("aside"))
+            own.rename(made)
+            victim.unlink()
+            victim.symlink_to(made)
+
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(ConfigurationError, match="cannot be used"):
+            state.prepare()
+
+    def test_the_directory_in_which_a_file_is_made(
+        self, state: StateDirectory, victim: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file has its owner from the directory that it is made in, and no other."""
+        state.prepare()
+        real: Callable[..., int] = os.open
+
+        def exchange_and_open(path: str, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+            if flags & os.O_EXCL:
+                self.exchange(state.path, victim)
+            return real(path, flags, *mode, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "open", exchange_and_open)
+        os.close(open_shared(state.journal, os.O_RDWR | os.O_CREAT))
+        made = state.path.with_name("aside") / state.journal.name
+        assert owner_and_mode(made) == (SERVICE, SERVICE, 0o666)
+
+    def test_the_directory_in_which_a_file_is_replaced(
+        self, state: StateDirectory, victim: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The file that takes its place is in the directory in which it was written."""
+        state.prepare()
+        real: Callable[..., None] = os.replace
+
+        def exchange_and_replace(source: str, target: str, **options: int) -> None:
+            self.exchange(state.path, victim)
+            real(source, target, **options)
+
+        monkeypatch.setattr(os, "replace", exchange_and_replace)
+        replace_shared(state.record, "new")
+        assert (state.path.with_name("aside") / "run.json").read_text() == "new"
+
+    @pytest.mark.parametrize("prepared", [True, False])
+    def test_a_link_that_was_planted(
+        self, state: StateDirectory, victim: Path, prepared: bool
+    ) -> None:
+        """Root writes nothing where the link leads, whenever it was planted."""
+        if prepared:
+            state.prepare()
+            self.exchange(state.path, victim)
+        else:
+            state.path.symlink_to(victim)
+        with pytest.raises(ConfigurationError, match="symbolic link, in a directory of another"):
+            state.prepare()
+        for flags in (os.O_RDONLY, os.O_RDWR | os.O_CREAT):
+            with pytest.raises(OSError, match=r"[Nn]ot a directory"):
+                open_shared(state.record, flags)
+        with pytest.raises(OSError, match=r"[Nn]ot a directory"):
+            replace_shared(state.record, "new")
+
+    def test_a_link_in_roots_own_directory(self, tmp_path: Path) -> None:
+        """Is root's own, and is followed."""
+        (tmp_path / "elsewhere").mkdir()
+        state = StateDirectory(tmp_path / "state")
+        state.path.symlink_to("elsewhere")
+        files = make_all(state)
+        assert {file.name for file in files} == set(os.listdir(tmp_path / "elsewhere"))
+
+
+class TestMadeAtOnce:
+    """Several that make the directory at the same instant."""
+
+    def test_is_made_by_one(self, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever is later takes what is there, and leaves nothing beside it."""
+        state = StateDirectory.beside(database)
+        real: Callable[..., None] = os.rename
+
+        def rename(source: str, target: str, **options: int) -> None:
+            monkeypatch.setattr(os, "rename", real)
+            state.prepare()  # of the other, which is quicker
+            real(source, target, **options)
+
+        monkeypatch.setattr(os, "rename", rename)
+        state.prepare()
+        assert os.listdir(database.parent) == [state.path.name]
+        assert os.listdir(state.path) == ["lock"]
+
+    def test_without_room(self, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A directory that cannot be made whole is not left behind."""
+
+        def rename(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "rename", rename)
+        with pytest.raises(ConfigurationError, match="No space left"):
+            StateDirectory.beside(database).prepare()
+        assert os.listdir(database.parent) == []
 
 
 class TestSharedTemporaryDirectory:
@@ -300,10 +456,10 @@ class TestOpener:
         path = tmp_path / "file"
         real: Callable[..., int] = os.open
 
-        def open_late(name: Path, flags: int, *mode: int) -> int:
+        def open_late(name: str, flags: int, *mode: int, dir_fd: int | None = None) -> int:
             if flags & os.O_EXCL and not path.exists():
                 path.write_text("of the other")
-            return real(name, flags, *mode)
+            return real(name, flags, *mode, dir_fd=dir_fd)
 
         monkeypatch.setattr(os, "open", open_late)
         descriptor = open_shared(path, os.O_RDWR | os.O_CREAT)

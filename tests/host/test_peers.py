@@ -11,7 +11,6 @@ import pytest
 from orchestrator.decision.plan import Command, Policy
 from orchestrator.errors import PeerFailed
 from orchestrator.events import Event, LockWaiting
-from orchestrator.host.directory import open_shared
 from orchestrator.host.peers import Peers, Waiter
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import Ended, ErrorReport, Holder
@@ -44,16 +43,14 @@ class Scene:
     """A record, and a run that looks at it."""
 
     def __init__(self, path: Path, before: Record | None) -> None:
-        self.file = RecordFile(path, open_shared)
+        self.file = RecordFile(path)
         if before is not None:
             self.file.write(before)
         self.events: list[Event] = []
         self.warnings: list[str] = []
         self.at_target = False
         self.probes = 0
-        self.peers = Peers(
-            RecordFile(path, open_shared), emit=self.events.append, warn=self.warnings.append
-        )
+        self.peers = Peers(RecordFile(path), emit=self.events.append, warn=self.warnings.append)
 
     def waiter(self, *, job: Job = JOB, adopts_failures: bool = True) -> Waiter:
         async def probe() -> Ended | None:

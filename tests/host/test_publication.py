@@ -14,7 +14,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from orchestrator.events import RevisionStarted, TaskStarted
-from orchestrator.host.directory import open_shared
 from orchestrator.host.publication import Publication
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import ErrorReport, Holder
@@ -27,7 +26,7 @@ class CountingFile(RecordFile):
     """A record file that counts its changes."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, open_shared)
+        super().__init__(path)
         self.records: list[Record] = []
 
     def write(self, record: Record) -> None:
@@ -133,7 +132,7 @@ async def test_a_record_that_cannot_be_written_stops_nothing(tmp_path: Path) -> 
     """It is told once, however often it fails."""
     (tmp_path / "run.json").mkdir()
     warnings: list[str] = []
-    publication = publish(RecordFile(tmp_path / "run.json", open_shared), warnings)
+    publication = publish(RecordFile(tmp_path / "run.json"), warnings)
     publication(revision("r1"))
     publication.end("ready")
     assert len(warnings) == 1

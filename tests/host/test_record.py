@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.host.directory import open_shared
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import ErrorReport, Holder
 from tests.projects import Project
@@ -26,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def file_at(path: Path) -> RecordFile:
-    return RecordFile(path, open_shared)
+    return RecordFile(path)
 
 
 def record(**changes: object) -> Record:
@@ -112,17 +111,22 @@ class TestFile:
             assert stat.S_ISREG(path.lstat().st_mode)
             path.unlink()
 
-    def test_one_that_is_planted_in_the_last_instant(self, path: Path, tmp_path: Path) -> None:
+    def test_one_that_is_planted_in_the_last_instant(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The temporary file is made anew, or not used at all."""
         victim = tmp_path / "victim"
         victim.write_text("precious")
+        real: Callable[..., int] = os.open
 
-        def plant_and_open(name: str, flags: int) -> int:
-            os.link(victim, name)
-            return open_shared(name, flags)
+        def plant_and_open(name: str, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+            if flags & os.O_EXCL:
+                os.link(victim, tmp_path / name)
+            return real(name, flags, *mode, dir_fd=dir_fd)
 
+        monkeypatch.setattr(os, "open", plant_and_open)
         with pytest.raises(FileExistsError):
-            RecordFile(path, plant_and_open).write(record())
+            file_at(path).write(record())
         assert victim.read_text() == "precious"
 
 

@@ -205,6 +205,11 @@ class SQLite(Database):
             reason = "this user has no permission to read and write the file"
         else:
             reason = str(getattr(error, "orig", error))
+            if not os.access(self._file.parent, os.W_OK):
+                reason += (
+                    "; this user may not write the directory, as SQLite has to where the database "
+                    "is in WAL mode or its last writer was killed"
+                )
         return DatabaseUnavailable(
             f"The database {self.shown_url} cannot be opened: {reason}. Nothing was changed.",
             url=self.shown_url,

@@ -14,7 +14,12 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
 from orchestrator.decision.plan import Command, Job
-from orchestrator.errors import DatabaseUnavailable, LockTimeout, OrchestratorError
+from orchestrator.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    LockTimeout,
+    OrchestratorError,
+)
 from orchestrator.events import LockAcquired, LockReleased, StateObserved
 from orchestrator.host.peers import Peers, Waiter
 from orchestrator.results import AppliedRevision, Ended, Holder
@@ -64,7 +69,6 @@ class Contender:
         ready = await self._probe(under_lock=False)
         if ready is not None:
             return ready
-        self._ready_to_wait()
         holder = self._resources.holder(self._broadcast.run_id, self._job.command)
         waiter = Waiter(
             self._peers,
@@ -75,13 +79,15 @@ class Contender:
         )
         try:
             async with AsyncExitStack() as held:
-                for lock in self._resources.locks(holder):
-                    if not await held.enter_async_context(self._holding(lock, waiter)):
-                        return waiter.adopted()
-                # A leader may have ended since the last look, or since this run began.
-                if await waiter.look():
-                    return waiter.adopted()
-                return await self._lead(holder, background)
+                try:
+                    adopted = await self._hold_all(held, holder, waiter)
+                except ConfigurationError:
+                    # Only who has work to do needs the locks, or the right to take them.
+                    ready = await self._look()
+                    if ready is None:
+                        raise
+                    return ready
+                return adopted or await self._lead(holder, background)
         except LockTimeout as timeout:
             raise self._peers.named(timeout, self.waited_seconds) from None
 
@@ -97,6 +103,15 @@ class Contender:
             tasks=tuple(outcome.tasks) if applied else (),
             led=bool(outcome.plan),
         )
+
+    async def _hold_all(self, held: AsyncExitStack, holder: Holder, waiter: Waiter) -> Ended | None:
+        """Hold every lock until the end of the stack; or the end of a run that needs none."""
+        self._ready_to_wait()
+        for lock in self._resources.locks(holder):
+            if not await held.enter_async_context(self._holding(lock, waiter)):
+                return waiter.adopted()
+        # A leader may have ended since the last look, or since this run began.
+        return waiter.adopted() if await waiter.look() else None
 
     @asynccontextmanager
     async def _holding(self, lock: Lock, waiter: Waiter) -> AsyncIterator[bool]:
@@ -179,6 +194,18 @@ class Contender:
             if under_lock or not error.busy:
                 raise
             return None
+        return self._told(ready, under_lock=under_lock)
+
+    async def _look(self) -> Ended | None:
+        """The end of the run, if there is nothing to do: found the long way, and without a lock."""
+        if self._job.command is not Command.RUN:
+            return None
+        from orchestrator.run.follower import Watch  # hardly any run comes this way
+
+        watch = Watch(self._resources, self._job.policy, patient=True)
+        return self._told(await in_thread(watch.ready, self._limiter), under_lock=False)
+
+    def _told(self, ready: Ended | None, *, under_lock: bool) -> Ended | None:
         if ready is not None and ready.state_before is not None:
             self._emit(
                 StateObserved(

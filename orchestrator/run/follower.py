@@ -87,18 +87,20 @@ class Follower:
 class Watch:
     """Whether a run would have nothing to do, however often it is asked.
 
-    Loads the scripts only once.
+    Loads the scripts only once. It writes nothing and takes no lock. If `patient`, a database
+    that is busy is waited for.
     """
 
-    def __init__(self, resources: Resources, policy: Policy) -> None:
+    def __init__(self, resources: Resources, policy: Policy, *, patient: bool = False) -> None:
         self._resources = resources
         self._policy = policy
+        self._patient = patient
         self._scripts: Scripts | None = None
         self._view: View | None = None
 
     def ready(self, cancellation: Cancellation) -> Ended | None:
         """The end of the watch, if the database is at its target; else None."""
-        ended = probe_known(self._resources, cancellation.interrupt, patient=False)
+        ended = probe_known(self._resources, cancellation.interrupt, patient=self._patient)
         if ended is not None or not self._resources.database.exists():
             return ended
         observation = self._look()

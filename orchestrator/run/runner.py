@@ -35,6 +35,7 @@ class Runner:
         self._emit = broadcast.emit
         self._began = time.monotonic()
         self._warnings: list[str] = []
+        self._unready: ConfigurationError | None = None
         self._journal: Journal | None = None
         self._way: Contender | Follower | None = None
         self._limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
@@ -44,7 +45,7 @@ class Runner:
 
         Cancellation ends the run between two revisions; what has run until then is kept.
         """
-        unprepared = await self._get_ready()
+        unknown = await self._get_ready()
         self._emit(
             RunStarted(
                 command=self._job.command,
@@ -54,8 +55,8 @@ class Runner:
             )
         )
         try:
-            if unprepared is not None:
-                raise unprepared
+            if unknown is not None:
+                raise unknown
             self._way = self._choose_way()
             ended = await self._way.reach_target(background)
         except OrchestratorError as error:
@@ -84,9 +85,10 @@ class Runner:
         """
         try:
             await self._locate()
-            return self._prepare()
+            self._prepare()
         except Exception as error:  # noqa: BLE001 - it is raised when the run has been told to begin
             return error
+        return None
 
     async def _locate(self) -> None:
         """Ask `env.py` for the URL where none is named; in a thread, where it may run a loop."""
@@ -94,28 +96,44 @@ class Runner:
             with anyio.CancelScope(shield=True):
                 await in_thread(lambda _: self._resources.database, self._limiter)
 
-    def _prepare(self) -> ConfigurationError | None:
-        """Make the state directory and open the journal, before the first event is emitted."""
-        follows = self._follows
+    def _prepare(self) -> None:
+        """Make the state directory and open the journal, before the first event is emitted.
+
+        A run that finds nothing to do writes nothing else, and can do without both.
+        """
         try:
-            if not follows:
+            if not self._follows:
                 self._resources.prepare()
+        except ConfigurationError as error:
+            self._unready = error
+            if self._settings.journal is None:
+                return  # it would be in that directory
+        try:
             self._journal = self._resources.journal()
         except ConfigurationError as error:
-            # Who only follows writes nothing but the journal, and can do without it.
-            return None if follows and self._settings.journal is None else error
+            self._unready = self._unready or error
         if self._journal is not None:
             self._broadcast.add(self._journal)
-        return None
 
-    def _require_journal(self) -> None:
-        """Raise `ConfigurationError` where the journal took not even the beginning of the run."""
+    def _require_ready(self) -> None:
+        """Raise `ConfigurationError` where not even the beginning of the run could be written."""
+        if self._unready is not None:
+            raise self._unready
         if self._journal is not None and self._journal.loss is not None:
             raise ConfigurationError(
                 f"Before anything was changed, {self._journal.loss}. Make room, name another "
                 'file with the setting `journal`, or turn it off with "off".',
                 setting="journal",
             )
+
+    @property
+    def _lacks_journal(self) -> bool:
+        """Whether the run should have a journal, and has none."""
+        # Who only follows does not make the usual one, and takes it where it is.
+        wanted = (
+            self._settings.journal is not None if self._follows else self._settings.journal != "off"
+        )
+        return wanted and self._journal is None and self._unready is not None
 
     @property
     def _follows(self) -> bool:
@@ -134,7 +152,7 @@ class Runner:
             peers=peers,
             limiter=self._limiter,
             warn=self._warn,
-            ready_to_wait=self._require_journal,
+            ready_to_wait=self._require_ready,
         )
 
     def _warn(self, message: str, revision: str | None = None) -> None:
@@ -150,6 +168,8 @@ class Runner:
     def _end(self, outcome: str, ended: Ended, error: ErrorReport | None = None) -> None:
         """Emit the terminal event, and make the report."""
         duration = time.monotonic() - self._began
+        if self._lacks_journal and error is None:
+            self._warn(f"this run is not in the journal: {self._unready}")
         if error is not None:
             self._emit(
                 RunFailed(

@@ -8,18 +8,15 @@ import os
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
-from tests.projects import Finished, Project, finish, make_project
+from tests.nobody import public_project, run_as_nobody
+from tests.projects import Finished, Project
 
 ADOPTS_B = """
 import sqlalchemy as sa
@@ -411,49 +408,12 @@ def test_output_of_scripts_does_not_spoil_the_json(project: Project) -> None:
 
 # No permission
 
-NOBODY = 65534
-
 
 @pytest.fixture
 def public() -> Iterator[Project]:
-    """A project in a directory that every user can reach.
-
-    pytest's own are for its own user only, and to open those above would open them for all tests
-    that run beside this one.
-    """
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory)
-        path.chmod(0o755)
-        yield make_project(path)
-
-
-AS_NOBODY = f"""
-import os
-import alembic.command, alembic.ddl.sqlite, anyio._backends._asyncio, sqlalchemy.dialects.sqlite
-import orchestrator.environment, orchestrator.revisions.env_py, orchestrator.revisions.task_errors
-from orchestrator.cli import main
-
-if os.geteuid() == 0:  # only now: the interpreter may lie where nobody can read
-    os.setgroups([])
-    os.setgid({NOBODY})
-    os.setuid({NOBODY})
-main()
-"""
-
-
-def run_as_nobody(project: Project, *arguments: str) -> Finished:
-    """Run the command as a user to whom nothing belongs, if this one may become it."""
-    environment = project.environment(HOME=str(project.path))
-    process = subprocess.Popen(
-        [sys.executable, "-B", "-c", AS_NOBODY, *arguments],
-        cwd=project.path,
-        env={name: text for name, text in environment.items() if "COVERAGE" not in name},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return finish(process)
+    """A project in a directory that every user can reach."""
+    with public_project() as project:
+        yield project
 
 
 @pytest.fixture

@@ -15,9 +15,12 @@ class OrchestratorError(Exception):
     """The root. `applied` lists the revisions that are durable all the same.
 
     `committed` says whether a part of the work may be durable that is no whole revision.
+    `scripts_failed` says that the fault lies in what `env.py` or a revision file does when it is
+    executed: the same scripts would fail again.
     """
 
     exit_code: ClassVar[int] = 1
+    scripts_failed: bool = False
     applied: tuple[AppliedRevision, ...] = ()
     committed: bool = False
 
@@ -30,6 +33,8 @@ class OrchestratorError(Exception):
 
 class TaskFailed(OrchestratorError):
     """A task raised. `rolled_back`: the database is as it was before the run."""
+
+    scripts_failed = True
 
     def __init__(
         self,
@@ -51,6 +56,8 @@ class TaskFailed(OrchestratorError):
 
 class VerificationFailed(OrchestratorError):
     """The work claimed to have succeeded, and the database says otherwise."""
+
+    scripts_failed = True
 
     def __init__(
         self, message: str, *, expected: tuple[str, ...] = (), found: tuple[str, ...] = ()
@@ -81,8 +88,10 @@ class ConfigurationError(OrchestratorError):
         setting: str | None = None,
         source: str | None = None,
         allowed: tuple[str, ...] = (),
+        scripts_failed: bool = False,
     ) -> None:
         super().__init__(message)
+        self.scripts_failed = scripts_failed
         self.setting = setting
         self.source = source
         self.allowed = allowed

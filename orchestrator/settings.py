@@ -51,6 +51,9 @@ def _nameable(value: Path) -> Path:
     return value
 
 
+_WITHOUT_EFFECT: Final = {"lock_timeout_seconds", "connect_timeout_seconds", "journal", "log"}
+"""Settings that say how long to wait and whom to tell, and not what is done."""
+
 _WANTED: Final = {
     "float_parsing": "must be a number of seconds, or inf",
     "float_type": "must be a number of seconds, or inf",
@@ -132,6 +135,10 @@ class Settings(BaseSettings):
             ) from None
         except ValidationError as error:
             raise _explain(error, arguments) from None
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what a run does, as JSON has them: all but times and telling."""
+        return self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
 
     @classmethod
     def settings_customise_sources(

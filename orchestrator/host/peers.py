@@ -12,8 +12,6 @@ from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import Ended, Holder
 
 _LONGEST_SILENCE_SECONDS: Final = 30.0
-_TRIED: Final = ("TaskFailed", "VerificationFailed")
-"""Failures of the work itself. Any other (a refused state, say) is cheap to find for oneself."""
 
 
 class Peers:
@@ -94,8 +92,9 @@ class Peers:
 class Waiter:
     """What a run does between its tries for a lock.
 
-    `probe` tells whether the database is at its target; `fingerprint` that of our own scripts,
-    which are loaded for it only when somebody else's failure might be ours.
+    `probe` tells whether the database is at its target. `settings` is the digest of our own, None
+    where they cannot be compared; `fingerprint` tells that of our own scripts, and is asked only
+    when somebody else's failure might be ours.
     """
 
     def __init__(
@@ -104,12 +103,14 @@ class Waiter:
         job: Job,
         *,
         adopts_failures: bool,
+        settings: str | None,
         probe: Callable[[], Awaitable[Ended | None]],
         fingerprint: Callable[[], Awaitable[str]],
     ) -> None:
         self._peers = peers
         self._job = job
         self._adopts_failures = adopts_failures
+        self._settings = settings
         self._probe = probe
         self._fingerprint = fingerprint
         self._ready: Ended | None = None
@@ -125,7 +126,9 @@ class Waiter:
         """Whether another run's success is ours, too: the record is a hint, and is probed.
 
         Raises `PeerFailed` where another run's failure is ours: the same work by the same
-        scripts, tried and failed while this one waited. A single command adopts nothing.
+        scripts with the same settings, which failed at executing them while this one waited. Any
+        other failure (a refused state, say) is cheap to find for oneself. A single command
+        adopts nothing.
         """
         record = self._peers.news() if self._job.command is Command.RUN else None
         if record is None:
@@ -144,12 +147,12 @@ class Waiter:
         return self._ready
 
     async def _would_fail_too(self, record: Record) -> bool:
-        tried = record.error is not None and record.error.type in _TRIED
-        same_job = (record.holder.command, record.target) == (self._job.command, self._job.target)
+        theirs = (record.holder.command, record.target, record.settings)
         return (
-            tried
-            and same_job
-            and record.fingerprint is not None
+            record.error is not None
+            and record.scripts_failed
+            and theirs == (self._job.command, self._job.target, self._settings)
+            and None not in (record.settings, record.fingerprint)
             and record.fingerprint == await self._fingerprint()
         )
 

@@ -30,12 +30,13 @@ class Publication:
         holder: Holder,
         *,
         target: str,
+        settings: str | None,
         warn: Callable[[str], None],
     ) -> None:
         self._file = file
         self._warn: Callable[[str], None] | None = warn
         self._ended = anyio.Event()
-        self._record = Record(holder=holder, target=target)
+        self._record = Record(holder=holder, target=target, settings=settings)
         self._write()
 
     def __call__(self, event: Event) -> None:
@@ -45,9 +46,13 @@ class Publication:
         elif isinstance(event, RevisionStarted):
             self._record = self._record.at(task=event.task, revision=event.revision)
 
-    def scripts_loaded(self, fingerprint: str) -> None:
-        """Take note of which scripts the leader works with."""
-        self._record = replace(self._record, fingerprint=fingerprint)
+    def scripts_found(self, fingerprint: str) -> None:
+        """Take note of which scripts the leader works with.
+
+        The first counts: `env.py` may say that they lie elsewhere, and would to others, too.
+        """
+        if self._record.fingerprint is None:
+            self._record = replace(self._record, fingerprint=fingerprint)
 
     async def keep_fresh(self) -> None:
         """Write what has changed, until the end."""
@@ -57,12 +62,16 @@ class Publication:
             if not self._ended.is_set():
                 self._write()
 
-    def end(self, outcome: str, error: ErrorReport | None = None) -> None:
+    def end(
+        self, outcome: str, error: ErrorReport | None = None, *, scripts_failed: bool = False
+    ) -> None:
         """Publish how the run ended: `ready`, `failed` or `cancelled`."""
         if error is not None and len(error.message) > _LONGEST_MESSAGE:
             # A statement with its values can be longer than what is read of a record.
             error = replace(error, message=error.message[:_LONGEST_MESSAGE] + " …")
-        self._record = replace(self._record, outcome=outcome, error=error)
+        self._record = replace(
+            self._record, outcome=outcome, error=error, scripts_failed=scripts_failed
+        )
         self._write()
         self._ended.set()
 

@@ -17,20 +17,26 @@ from orchestrator.results import ErrorReport, Holder, to_jsonable
 
 _VERSION: Final = 1
 _SIZE_LIMIT: Final = 1_000_000
+_TYPES: Final = {"pid": int, "exit_code": int, "scripts_failed": bool}
+"""Of the values that are no texts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One run as it tells of itself. `outcome` is None while it lasts.
 
-    `fingerprint` stands for the scripts, and is None until they are loaded.
+    `fingerprint` stands for the scripts, and is None until they are found. `settings` stands for
+    the settings that decide what is done, and is None where they cannot be compared.
+    `scripts_failed` says that the error came of executing the scripts.
     """
 
     holder: Holder
     target: str
+    settings: str | None = None
     fingerprint: str | None = None
     outcome: str | None = None
     error: ErrorReport | None = None
+    scripts_failed: bool = False
 
     def at(self, *, task: str | None, revision: str | None) -> Record:
         """The same run, at another piece of its work."""
@@ -72,9 +78,11 @@ def _parse(values: dict[str, Any]) -> Record:
     record = Record(
         holder=Holder(**{**holder, "since": since}),
         target=values["target"],
+        settings=values.get("settings"),  # an older release's has none
         fingerprint=values["fingerprint"],
         outcome=values["outcome"],
         error=None if error is None else ErrorReport(**error),
+        scripts_failed=values.get("scripts_failed", False),
     )
     for part in (record, record.holder, record.error):
         _check(part)
@@ -87,7 +95,7 @@ def _check(part: Record | Holder | ErrorReport | None) -> None:
         value = getattr(part, field.name)
         if field.name in ("holder", "error", "since"):
             continue
-        wanted = int if field.name in ("pid", "exit_code") else str
+        wanted = _TYPES.get(field.name, str)
         optional = field.default is None
         if type(value) is not wanted and not (optional and value is None):
             raise ValueError(f"{field.name!r} is {value!r:.80}")

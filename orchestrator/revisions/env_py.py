@@ -138,6 +138,7 @@ class _Pass:
                 f"{self._scripts.directory.env_py_location} never called "
                 "context.run_migrations(), so nothing was migrated.",
                 setting="script_location",
+                scripts_failed=True,
             )
 
     def _abandon(self) -> None:

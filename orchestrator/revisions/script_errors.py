@@ -15,14 +15,19 @@ from orchestrator.errors import ConfigurationError
 
 
 @contextmanager
-def explained(setting: str = "script_location") -> Iterator[None]:
-    """Turn whatever is wrong with the scripts into a `ConfigurationError` that names the file."""
+def explained(setting: str = "script_location", *, scripts_failed: bool = False) -> Iterator[None]:
+    """Turn whatever is wrong with the scripts into a `ConfigurationError` that names the file.
+
+    `scripts_failed`: they are executed in the block, and what is wrong comes of that.
+    """
     try:
         yield
     except (ConfigurationError, KeyboardInterrupt):
         raise
     except (CommandError, RevisionError) as error:
-        raise ConfigurationError(f"{str(error).rstrip('.')}.", setting=setting) from error
+        raise ConfigurationError(
+            f"{str(error).rstrip('.')}.", setting=setting, scripts_failed=scripts_failed
+        ) from error
     except (Exception, SystemExit) as error:
         file, line = where(error)
         in_hand = file_in_hand(error)
@@ -33,6 +38,7 @@ def explained(setting: str = "script_location") -> Iterator[None]:
         raise ConfigurationError(
             f"The script {place}, cannot be imported: {type(error).__name__}: {error}.",
             setting=setting,
+            scripts_failed=scripts_failed and not isinstance(error, OSError),
         ) from error
 
 

@@ -50,16 +50,8 @@ class Scripts:
         self.config = config
         self._take_fingerprint = fingerprint
         with explained():
-            self.directory = _directory(config)
-            if not os.path.isfile(self.directory.env_py_location):
-                raise ConfigurationError(
-                    f"The script location {self.directory.dir} has no env.py: "
-                    f"{self.directory.env_py_location} does not exist.",
-                    setting="script_location",
-                )
-            if version_locations:
-                self.directory.version_locations = list(version_locations)
-            self._load()
+            self.directory = _directory(config, version_locations)
+        self._load()
 
     def reload(self) -> None:
         """Load anew if `env.py` has changed where they lie: what it leaves is what counts.
@@ -67,8 +59,7 @@ class Scripts:
         Raises `ConfigurationError` as making them does.
         """
         if self.locations() != self._loaded:
-            with explained():
-                self._load()
+            self._load()
 
     @property
     def may_move(self) -> bool:
@@ -76,22 +67,25 @@ class Scripts:
         return b"version_locations" in Path(self.directory.env_py_location).read_bytes()
 
     def _load(self) -> None:
-        self._loaded = self.locations()
-        # Taken before the scripts are read: an edit in between is not missed.
-        self.fingerprint = self._take_fingerprint(self._loaded)
+        with explained():
+            self._loaded = self.locations()
+            # Taken before the scripts are read: an edit in between is not missed.
+            self.fingerprint = self._take_fingerprint(self._loaded)
         for remembered in ("_version_locations", "_singular_version_location"):
             vars(self.directory).pop(remembered, None)
         paths: dict[str, str] = {}
         self.directory.revision_map = RevisionMap(partial(self._read, paths))
-        try:
-            self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
-        except CycleDetected as error:
-            files = [paths[name] for name in error.revisions if name in paths]
-            raise ConfigurationError(
-                f"Revision files are their own ancestors: "
-                f"{', '.join(files) or file_in_hand(error)}. {error}.",
-                setting="script_location",
-            ) from error
+        with explained(scripts_failed=True):
+            try:
+                self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
+            except CycleDetected as error:
+                files = [paths[name] for name in error.revisions if name in paths]
+                raise ConfigurationError(
+                    f"Revision files are their own ancestors: "
+                    f"{', '.join(files) or file_in_hand(error)}. {error}.",
+                    setting="script_location",
+                    scripts_failed=True,
+                ) from error
 
     def _read(self, paths: dict[str, str]) -> Iterator[Script]:
         """The scripts, complete: Alembic only warns of a lost parent and of an id given twice."""
@@ -102,7 +96,8 @@ class Scripts:
             if twin is not script:
                 raise ConfigurationError(
                     f"Two revision files have the id {script.revision}: {twin.path} and "
-                    f"{script.path}. Give one of them another id."
+                    f"{script.path}. Give one of them another id.",
+                    scripts_failed=True,
                 )
         paths.update((script.revision, script.path) for script in scripts)
         known = by_id.keys() | {label for script in scripts for label in script.branch_labels}
@@ -113,7 +108,8 @@ class Scripts:
                 if parent not in known and not any(name.startswith(parent) for name in known):
                     raise ConfigurationError(
                         f"The revision file {script.path} names the parent {parent}, which no "
-                        "revision file has."
+                        "revision file has.",
+                        scripts_failed=True,
                     )
         return iter(scripts)
 
@@ -212,13 +208,7 @@ class Scripts:
 
     def locations(self) -> ScriptLocations:
         """Where everything lies that these scripts were made from."""
-        config = self.config
-        return ScriptLocations(
-            script_location=cast("str", config.get_alembic_option("script_location")),
-            version_locations=tuple(str(path) for path in self.directory.version_locations),
-            recursive=self.directory.recursive_version_locations,
-            sourceless=self.directory.sourceless,
-        )
+        return _locations(self.config, self.directory)
 
     def _get(self, revision: str) -> Script | None:
         try:
@@ -243,6 +233,29 @@ def load(
     Raises `ConfigurationError`, naming the file, where there is no
     script location, no `env.py`, or a revision file that cannot be imported or does not fit.
     """
+    config = _config(script_location, config_files)
+    # A revision file may import the application, and that may configure logging.
+    with host_logging_kept():
+        return Scripts(config, fingerprint, version_locations=version_locations)
+
+
+def fingerprint_of(
+    script_location: str | None,
+    config_files: Sequence[Path],
+    fingerprint: Callable[[ScriptLocations], str],
+    *,
+    version_locations: Sequence[str] = (),
+) -> str:
+    """The fingerprint of the scripts that `load` would load; none of them is executed.
+
+    Raises `ConfigurationError` where there is no script location, or no `env.py` in it.
+    """
+    config = _config(script_location, config_files)
+    with host_logging_kept(), explained():
+        return fingerprint(_locations(config, _directory(config, version_locations)))
+
+
+def _config(script_location: str | None, config_files: Sequence[Path]) -> Config:
     present = {path.suffix == ".toml": str(path) for path in config_files if path.is_file()}
     config = Config(present.get(False), toml_file=present.get(True))
     if not config.file_config.has_section(config.config_ini_section):
@@ -255,13 +268,33 @@ def load(
             "or run where an alembic.ini or a pyproject.toml with [tool.alembic] names it.",
             setting="script_location",
         )
-    # A revision file may import the application, and that may configure logging.
-    with host_logging_kept():
-        return Scripts(config, fingerprint, version_locations=version_locations)
+    return config
 
 
-def _directory(config: Config) -> ScriptDirectory:
-    """The script directory. Raises `ConfigurationError` where there is no such directory."""
+def _locations(config: Config, directory: ScriptDirectory) -> ScriptLocations:
+    return ScriptLocations(
+        script_location=cast("str", config.get_alembic_option("script_location")),
+        version_locations=tuple(str(path) for path in directory.version_locations),
+        recursive=directory.recursive_version_locations,
+        sourceless=directory.sourceless,
+    )
+
+
+def _directory(config: Config, version_locations: Sequence[str]) -> ScriptDirectory:
+    """The script directory. Raises `ConfigurationError` where there is none, or no `env.py`."""
+    directory = _script_directory(config)
+    if not os.path.isfile(directory.env_py_location):
+        raise ConfigurationError(
+            f"The script location {directory.dir} has no env.py: "
+            f"{directory.env_py_location} does not exist.",
+            setting="script_location",
+        )
+    if version_locations:
+        directory.version_locations = list(version_locations)
+    return directory
+
+
+def _script_directory(config: Config) -> ScriptDirectory:
     location = config.get_alembic_option("script_location")
     try:
         with _import_path_kept_short():

@@ -104,7 +104,16 @@ def explain_env_py(
         what += " The migration itself had ended before, and is kept."
     elif not began:
         what += f" Nothing was changed.{_lacking(scripts)}"
-    return ConfigurationError(what, setting="script_location")
+    # What the machine or the database says may be otherwise for the next one who asks.
+    from_outside = isinstance(error, OSError) or unavailable is not None or _lost(error)
+    return ConfigurationError(what, setting="script_location", scripts_failed=not from_outside)
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether the database was not there, or not any more; one of a statement has a statement."""
+    return isinstance(error, DBAPIError) and (
+        error.statement is None or error.connection_invalidated
+    )
 
 
 def _lacking(scripts: Scripts) -> str:

@@ -74,6 +74,7 @@ class Contender:
             self._peers,
             self._job,
             adopts_failures=self._settings.on_peer_failure == "fail",
+            settings=self._resources.settings_digest,
             probe=partial(self._probe, under_lock=False),
             fingerprint=self._fingerprint,
         )
@@ -151,6 +152,7 @@ class Contender:
             self._resources.record(),
             replace(holder, since=datetime.now(UTC)),
             target=self._job.target,
+            settings=self._resources.settings_digest,
             warn=self._warn,
         )
         self._broadcast.add(publication)
@@ -160,9 +162,9 @@ class Contender:
             self._job,
             emit=self._emit,
             warn=self._warn,
-            scripts_loaded=publication.scripts_loaded,
+            scripts_found=publication.scripts_found,
         )
-        outcome, error = "cancelled", None
+        outcome, error, scripts_failed = "cancelled", None, False
         try:
             ended = await self._probe(under_lock=True)
             if ended is None:
@@ -171,9 +173,10 @@ class Contender:
             return ended
         except OrchestratorError as failure:
             outcome, error = "failed", self._resources.without_secrets(failure).report()
+            scripts_failed = failure.scripts_failed
             raise
         finally:
-            publication.end(outcome, error)
+            publication.end(outcome, error, scripts_failed=scripts_failed)
 
     async def _probe(self, *, under_lock: bool) -> Ended | None:
         """The end of the run, if the remembered target is reached.
@@ -218,4 +221,4 @@ class Contender:
         return ready
 
     async def _fingerprint(self) -> str:
-        return await in_thread(lambda _: self._resources.scripts().fingerprint, self._limiter)
+        return await in_thread(lambda _: self._resources.fingerprint(), self._limiter)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Leader:
-    """One job under the lock. `scripts_loaded` is told the fingerprint of the scripts."""
+    """One job under the lock. `scripts_found` is told the fingerprint of the scripts."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class Leader:
         *,
         emit: Callable[[Event], object],
         warn: Callable[[str, str | None], None],
-        scripts_loaded: Callable[[str], None],
+        scripts_found: Callable[[str], None],
     ) -> None:
         self._resources = resources
         self._database = resources.database
         self._job = job
         self._emit = emit
         self._warn = warn
-        self._scripts_loaded = scripts_loaded
+        self._scripts_found = scripts_found
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
 
@@ -52,8 +52,7 @@ class Leader:
         Raises an `OrchestratorError` whose `applied` says what is durable all the same.
         """
         heads = self._resources.heads()
-        scripts = self._resources.scripts(heads)
-        self._scripts_loaded(scripts.fingerprint)
+        scripts = self._resources.scripts(heads, self._scripts_found)
         error = self._run(scripts, cancellation)
         outcome = self.outcome
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,6 +26,7 @@ from orchestrator.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+    from orchestrator.decision.state import ScriptLocations
     from orchestrator.locks.base import Lock
     from orchestrator.locks.file import FileLock
     from orchestrator.revisions.context import PassOptions
@@ -190,10 +191,9 @@ class Resources:
             settings.target,
             settings.tag or "",
             *settings.x_args,
-            *(f"{name}={value!r}" for name, value in self.attributes.items()),
+            *(self._told_attributes or ()),
         )
-        # What an object is, nobody can tell another process.
-        tellable = all(isinstance(value, str | int) for value in self.attributes.values())
+        tellable = self._told_attributes is not None
         return HeadsFile(
             self.directory.heads("\0".join((os.getcwd(), *map(str, self.config_files), *scripts))),
             open_shared,
@@ -201,16 +201,59 @@ class Resources:
             config_files=self.config_files,
         )
 
-    def scripts(self, heads: HeadsFile | None = None) -> Scripts:
-        """Load the scripts; imports Alembic. Raises `ConfigurationError`."""
+    def scripts(
+        self, heads: HeadsFile | None = None, found: Callable[[str], None] = lambda _: None
+    ) -> Scripts:
+        """Load the scripts; imports Alembic. Raises `ConfigurationError`.
+
+        `found` is told their fingerprint before any of them is executed.
+        """
         from orchestrator.revisions import scripts  # a warm start needs no Alembic
+
+        take = (heads or self.heads()).fingerprint
+
+        def fingerprint(locations: ScriptLocations) -> str:
+            taken = take(locations)
+            found(taken)
+            return taken
 
         return scripts.load(
             self.settings.script_location,
             self.config_files,
-            (heads or self.heads()).fingerprint,
+            fingerprint,
             version_locations=self.settings.version_locations,
         )
+
+    def fingerprint(self) -> str:
+        """The fingerprint of the scripts, none of which is executed; imports Alembic.
+
+        Raises `ConfigurationError` where they are not found.
+        """
+        from orchestrator.revisions import scripts  # who need not compare needs no Alembic
+
+        return scripts.fingerprint_of(
+            self.settings.script_location,
+            self.config_files,
+            self.heads().fingerprint,
+            version_locations=self.settings.version_locations,
+        )
+
+    @cached_property
+    def settings_digest(self) -> str | None:
+        """What the settings are compared with another run's by; None where they cannot be."""
+        from orchestrator.run.comparison import settings_digest  # a warm start compares nothing
+
+        attributes = self._told_attributes
+        if attributes is None:
+            return None
+        return settings_digest(self.settings, self.database, attributes)
+
+    @property
+    def _told_attributes(self) -> tuple[str, ...] | None:
+        """The attributes, as another process would tell the same; None where it could not."""
+        if not all(isinstance(value, str | int) for value in self.attributes.values()):
+            return None
+        return tuple(f"{name}={value!r}" for name, value in self.attributes.items())
 
     def pass_options(self, target: str, **more: Any) -> PassOptions:
         """How `env.py` is run to reach a target; imports Alembic."""

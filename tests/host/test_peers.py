@@ -22,9 +22,14 @@ JOB = Job(command=Command.RUN, target="heads", policy=Policy())
 
 def record(run_id: str, outcome: str | None = None, **changes: Any) -> Record:
     """A record of a leader with our scripts, our target and our command."""
-    values: dict[str, Any] = {"target": "heads", "fingerprint": "ours", **changes}
+    values: dict[str, Any] = {
+        "target": "heads",
+        "settings": "ours",
+        "fingerprint": "ours",
+        **changes,
+    }
     if outcome == "failed":
-        values.setdefault("error", ERROR)
+        values = {"error": ERROR, "scripts_failed": True, **values}
     return Record(
         holder=Holder(
             run_id=run_id,
@@ -52,7 +57,9 @@ class Scene:
         self.probes = 0
         self.peers = Peers(RecordFile(path), emit=self.events.append, warn=self.warnings.append)
 
-    def waiter(self, *, job: Job = JOB, adopts_failures: bool = True) -> Waiter:
+    def waiter(
+        self, *, job: Job = JOB, adopts_failures: bool = True, settings: str | None = "ours"
+    ) -> Waiter:
         async def probe() -> Ended | None:
             self.probes += 1
             return Ended(versions=("r2",)) if self.at_target else None
@@ -64,6 +71,7 @@ class Scene:
             self.peers,
             job,
             adopts_failures=adopts_failures,
+            settings=settings,
             probe=probe,
             fingerprint=fingerprint,
         )
@@ -160,15 +168,10 @@ class TestFailure:
             pytest.param({"fingerprint": None}, id="no scripts"),
             pytest.param({"target": "r1"}, id="other target"),
             pytest.param({"command": "upgrade"}, id="other command"),
+            pytest.param({"settings": "theirs"}, id="other settings"),
+            pytest.param({"settings": None}, id="no settings"),
             pytest.param({"error": None}, id="no error"),
-            pytest.param(
-                {"error": ErrorReport(type="StateRefused", message="x", exit_code=4)},
-                id="nothing was tried",
-            ),
-            pytest.param(
-                {"error": ErrorReport(type="PeerFailed", message="x", exit_code=1)},
-                id="adopted itself",
-            ),
+            pytest.param({"scripts_failed": False}, id="not of the scripts"),
         ],
     )
     async def test_of_other_work(self, path: Path, other: dict[str, Any]) -> None:
@@ -177,6 +180,22 @@ class TestFailure:
         waiter = scene.waiter()
         scene.file.write(record("leader", "failed", **other))
         assert not await waiter.look()
+
+    async def test_of_settings_that_cannot_be_compared(self, path: Path) -> None:
+        """What neither tells is not the same."""
+        scene = Scene(path, None)
+        waiter = scene.waiter(settings=None)
+        scene.file.write(record("leader", "failed", settings=None))
+        assert not await waiter.look()
+
+    async def test_of_any_kind(self, path: Path) -> None:
+        """What counts is that the scripts failed, and not the error's name."""
+        scene = Scene(path, None)
+        waiter = scene.waiter()
+        error = ErrorReport(type="ConfigurationError", message="x", exit_code=2)
+        scene.file.write(record("leader", "failed", error=error))
+        with pytest.raises(PeerFailed):
+            await waiter.look()
 
     @pytest.mark.parametrize("outcome", ["cancelled", "exploded"])
     async def test_that_is_none(self, path: Path, outcome: str) -> None:

@@ -52,6 +52,7 @@ def publish(file: RecordFile, warnings: list[str] | None = None) -> Publication:
             release="1.2",
         ),
         target="heads",
+        settings="s1",
         warn=(warnings if warnings is not None else []).append,
     )
 
@@ -78,14 +79,15 @@ async def test_who_leads_is_told_at_once(file: CountingFile, tmp_path: Path) -> 
 async def test_the_end_is_told_at_once(file: CountingFile, tmp_path: Path) -> None:
     """With the error, and where the work was, whether or not that had been written."""
     publication = publish(file)
-    publication.scripts_loaded("f1")
+    publication.scripts_found("f1")
     publication(TaskStarted(task="upgrade"))
     publication(revision("r2"))
     error = ErrorReport(type="TaskFailed", message="no", exit_code=1)
-    publication.end("failed", error)
+    publication.end("failed", error, scripts_failed=True)
     told = on_disk(tmp_path)
     assert (told["outcome"], told["error"]["message"]) == ("failed", "no")
-    assert (told["fingerprint"], told["holder"]["revision"]) == ("f1", "r2")
+    assert (told["settings"], told["fingerprint"], told["scripts_failed"]) == ("s1", "f1", True)
+    assert told["holder"]["revision"] == "r2"
 
 
 async def test_a_long_message_is_cut(file: CountingFile) -> None:

@@ -55,9 +55,11 @@ records = st.builds(
     Record,
     holder=holders,
     target=plain,
+    settings=st.none() | plain,
     fingerprint=st.none() | plain,
     outcome=st.none() | st.sampled_from(["ready", "failed", "cancelled"]),
     error=st.none() | errors,
+    scripts_failed=st.booleans(),
 )
 
 
@@ -70,6 +72,15 @@ class TestFile:
         path = tmp_path_factory.getbasetemp() / f"run.{os.getpid()}.json"
         file_at(path).write(written)
         assert file_at(path).read() == written
+
+    def test_of_an_older_release(self, path: Path) -> None:
+        """One that does not tell its settings is read, and can be compared with nothing."""
+        written = record(outcome="failed", settings="s", scripts_failed=True)
+        file_at(path).write(written)
+        values = json.loads(path.read_text())
+        del values["settings"], values["scripts_failed"]
+        path.write_text(json.dumps(values))
+        assert file_at(path).read() == record(outcome="failed")
 
     def test_missing(self, path: Path) -> None:
         """No file is no record, and no error."""

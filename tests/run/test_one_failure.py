@@ -7,10 +7,13 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.projects import Finished, Project
-from tests.zygote import Zygote
+from tests.zygote import Forked, Zygote
 
 WAITERS = 15
 DEADLINE_SECONDS = 60.0
@@ -55,6 +58,12 @@ def pids(attempts: Path) -> list[int]:
     return [int(line) for line in attempts.read_text().split()]
 
 
+def tables(project: Project) -> list[str]:
+    """The names of all tables."""
+    with closing(sqlite3.connect(project.database)) as connection:
+        return [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
+
+
 def errors(ended: list[Finished]) -> list[str]:
     return sorted(one.json["error"]["type"] for one in ended)
 
@@ -78,9 +87,7 @@ def test_sixteen_processes_and_one_attempt(project: Project, zygote: Zygote) -> 
             assert f"{record['holder']['host']} pid {leader}" in error["message"]
             assert "revision r2" in error["message"]
             assert one.json["led"] is False
-    connection = sqlite3.connect(project.database)
-    assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
-    connection.close()
+    assert tables(project) == []
 
     (again,) = zygote.run(project, "run", "--json", processes=1)
 
@@ -119,3 +126,166 @@ def test_another_release_tries_for_itself(project: Project, zygote: Zygote) -> N
     assert told in (["TaskFailed", "PeerFailed", None], ["TaskFailed", "StateRefused", None])
     assert (ended[2].json["led"], ended[2].json["versions"]) == (True, ["r3"])
     assert len(pids(attempts)) == 1
+
+
+HELD_BACK = f"""
+import json, os, time
+from pathlib import Path
+from orchestrator.host.publication import Publication
+
+first_write = Publication.__init__
+
+def when_all_wait(self, *args, **kwargs):
+    first_write(self, *args, **kwargs)
+    deadline = time.monotonic() + {DEADLINE_SECONDS}
+    waiting = set()
+    while len(waiting) < int(os.environ["WAITERS"]) and time.monotonic() < deadline:
+        whole = Path(os.environ["JOURNAL"]).read_bytes().rpartition(b"\\n")[0]
+        events = [json.loads(line) for line in whole.split(b"\\n") if line]
+        waiting = {{one["pid"] for one in events if one["event"] == "lock_waiting"}}
+        time.sleep(0.01)
+
+Publication.__init__ = when_all_wait
+"""
+"""Makes whoever leads begin when all others wait: what fails at once fails too early else."""
+
+
+def held_back(
+    project: Project, zygote: Zygote, *arguments: str, processes: int = 1, waiters: int
+) -> list[Forked]:
+    return zygote.start(
+        project,
+        *arguments,
+        processes=processes,
+        prelude=project.write("prelude.py", HELD_BACK),
+        # The same for all: the environment is a part of what is compared.
+        WAITERS=str(waiters),
+        JOURNAL=str(project.state / "journal.jsonl"),
+    )
+
+
+TRIED = "import os\nwith open('tries', 'a') as tries:\n    print(os.getpid(), file=tries)\n"
+
+BROKEN: dict[str, tuple[str, str]] = {
+    "env.py raises": ("migrations/env.py", TRIED + "raise KeyError('no such luck')"),
+    "env.py is no Python": ("migrations/env.py", "no such luck"),
+    "env.py ends the process": ("migrations/env.py", TRIED + "raise SystemExit('no such luck')"),
+    "env.py imports what is not there": ("migrations/env.py", TRIED + "import no_such_luck"),
+    "env.py migrates nothing": ("migrations/env.py", TRIED),
+    "a revision raises": ("migrations/versions/r2.py", TRIED + "raise KeyError('no such luck')"),
+    "a revision is no Python": ("migrations/versions/r2.py", "no such luck"),
+    "a revision has no parent": (
+        "migrations/versions/r2.py",
+        TRIED + "revision, down_revision = 'r2', 'no such luck'",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_script_is_tried_once(project: Project, zygote: Zygote, broken: str) -> None:
+    """Also where it fails before any revision runs: env.py, or the loading of the revisions."""
+    project.chain(1)
+    name, text = BROKEN[broken]
+    project.write(name, text)
+
+    started = held_back(project, zygote, "run", "--json", processes=8, waiters=7)
+    ended = [process.finish() for process in started]
+
+    assert errors(ended) == ["ConfigurationError"] + ["PeerFailed"] * 7
+    failed = [line["error"] for line in project.journal() if line["event"] == "run_failed"]
+    assert sorted(failed) == errors(ended)
+    for one in ended:
+        assert name in one.json["error"]["message"]
+        assert "Traceback" not in one.stderr
+    if TRIED in text:
+        assert len(pids(project.path / "tries")) == 1
+    assert not project.database.exists() or tables(project) == []
+
+
+CORRECTED: dict[str, tuple[str, ...]] = {
+    "bootstrap": ("--bootstrap", "create"),
+    "x_args": ("--x-arg", "sound=yes"),
+}
+
+
+@pytest.mark.parametrize("setting", CORRECTED)
+def test_a_corrected_setting_is_tried(project: Project, zygote: Zygote, setting: str) -> None:
+    """Who waits with the old settings fails with the leader, and who has corrected one does not."""
+    project.write(
+        "models.py",
+        """
+        import sqlalchemy as sa
+
+        metadata = sa.MetaData()
+        sa.Table("notes", metadata, sa.Column("id", sa.Integer, primary_key=True))
+        """,
+    )
+    attempts = project.path / "attempts"
+    project.revision(
+        "r1",
+        None,
+        f"""
+        import os
+        from alembic import context
+        with open({str(attempts)!r}, "a") as file:
+            print(os.getpid(), file=file)
+        if not context.get_x_argument():
+            op.add_column("notes", sa.Column("text", sa.Text))
+        """,
+    )
+    journal = project.state / "journal.jsonl"
+
+    [leader] = held_back(project, zygote, "run", "--json", waiters=2)
+    soon(lambda: journal.exists() and b"lock_acquired" in journal.read_bytes(), "it leads")
+    [same] = held_back(project, zygote, "run", "--json", waiters=2)
+    [corrected] = held_back(project, zygote, "run", "--json", *CORRECTED[setting], waiters=2)
+    ended = [process.finish() for process in (leader, same, corrected)]
+
+    told = [one.json["error"] and one.json["error"]["type"] for one in ended]
+    # The corrected one may be done before the other has looked at how the leader ended.
+    assert told in (["TaskFailed", "PeerFailed", None], ["TaskFailed", None, None])
+    assert (ended[2].json["outcome"], ended[2].json["led"]) == ("ready", True)
+
+
+NOT_OF_THE_SCRIPTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "a server that is not there": ("ConfigurationError", "raise ConnectionRefusedError", ()),
+    "no file where env.py looks": ("ConfigurationError", "open('no such file')", ()),
+    "a database that cannot be opened": (
+        "DatabaseUnavailable",
+        "import sqlalchemy; sqlalchemy.create_engine('sqlite:////no/such').connect()",
+        (),
+    ),
+    "a setting of ours": (
+        "ConfigurationError",
+        "from orchestrator import Settings; Settings(mode='no')",
+        (),
+    ),
+    "a target that is not there": ("ConfigurationError", "", ("--target", "no_such")),
+}
+
+
+@pytest.mark.parametrize("case", NOT_OF_THE_SCRIPTS)
+def test_what_is_not_of_the_scripts_is_nobody_elses(project: Project, case: str) -> None:
+    """Connections, files, settings: they may be otherwise for the next one, who tries."""
+    error, text, arguments = NOT_OF_THE_SCRIPTS[case]
+    project.chain(1)
+    env_py = project.path / "migrations/env.py"
+    env_py.write_text(f"{text}\n{env_py.read_text()}")
+
+    ended = project.run("run", "--json", *arguments)
+
+    assert ended.json["error"]["type"] == error
+    record = json.loads((project.state / "run.json").read_text())
+    assert (record["outcome"], record["scripts_failed"]) == ("failed", False)
+
+
+def test_a_failure_of_each_ones_own(project: Project, zygote: Zygote) -> None:
+    """Where a connection is refused, everybody who waits tries for himself."""
+    project.chain(1)
+    project.write("migrations/env.py", TRIED + "raise ConnectionRefusedError('no such luck')")
+
+    started = held_back(project, zygote, "run", "--json", processes=3, waiters=2)
+    ended = [process.finish() for process in started]
+
+    assert errors(ended) == ["ConfigurationError"] * 3
+    assert len(set(pids(project.path / "tries"))) == 3

@@ -6,7 +6,8 @@ happened, to what, what is still intact, what to do next. It never holds a passw
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
 
 from orchestrator.results import AppliedRevision, ErrorReport, Holder
 
@@ -76,8 +77,15 @@ class PeerFailed(OrchestratorError):
         self.error = error
 
 
+DENIED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the operating system says to who has no right to write."""
+
+
 class ConfigurationError(OrchestratorError):
-    """A setting, a script or an argument cannot be used as it is."""
+    """A setting, a script or an argument cannot be used as it is.
+
+    `denied` says that this user has no right to write what is needed for work.
+    """
 
     exit_code = 2
 
@@ -89,12 +97,14 @@ class ConfigurationError(OrchestratorError):
         source: str | None = None,
         allowed: tuple[str, ...] = (),
         scripts_failed: bool = False,
+        denied: bool = False,
     ) -> None:
         super().__init__(message)
         self.scripts_failed = scripts_failed
         self.setting = setting
         self.source = source
         self.allowed = allowed
+        self.denied = denied
 
 
 class LockTimeout(OrchestratorError):

@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
-from orchestrator.errors import ConfigurationError, DatabaseUnavailable
+from orchestrator.errors import DENIED, ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Holder
 
 _TRY_SECONDS: Final = 0.1
@@ -84,6 +84,7 @@ class SQLite(Database):
                 f"The directory of the database {self.shown_url} cannot be made: "
                 f"{error.strerror}. Nothing was changed.",
                 setting="database_url",
+                denied=error.errno in DENIED,
             ) from error
 
     @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import DENIED, ConfigurationError
 
 _SHARED_TEMPORARY: Final = stat.S_ISVTX | stat.S_IWOTH
 _LOCK: Final = "lock"
@@ -73,16 +73,18 @@ class StateDirectory:
                 _make(self.path.name or ".", above)
                 objection = _objection(self.path.name or ".", above)
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._unusable(error) from error
         if objection is not None:
             raise self._unusable(objection)
 
-    def _unusable(self, reason: str) -> ConfigurationError:
+    def _unusable(self, error: OSError | str) -> ConfigurationError:
+        reason = error if isinstance(error, str) else error.strerror or str(error)
         return ConfigurationError(
             f"The state directory {self.path} cannot be used: {reason}. Nothing was changed. "
             "Name another with the setting `state_dir`; all processes of one database must "
             "share it.",
             setting="state_dir",
+            denied=isinstance(error, OSError) and error.errno in DENIED,
         )
 
 
@@ -117,7 +119,7 @@ def _make(name: str, above: int) -> None:
             raise
 
 
-def _objection(name: str, above: int) -> str | None:
+def _objection(name: str, above: int) -> OSError | str | None:
     """Why the directory of this name must not or cannot be used; None if it can."""
     around = os.fstat(above)
     status = os.stat(name, dir_fd=above, follow_symlinks=False)
@@ -134,7 +136,8 @@ def _objection(name: str, above: int) -> str | None:
     effective = os.access in os.supports_effective_ids
     if not os.access(name, os.W_OK | os.X_OK, dir_fd=above, effective_ids=effective):
         read_only = os.statvfs(above).f_flag & os.ST_RDONLY
-        return os.strerror(errno.EROFS if read_only else errno.EACCES)
+        code = errno.EROFS if read_only else errno.EACCES
+        return OSError(code, os.strerror(code))
     return None
 
 

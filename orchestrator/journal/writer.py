@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import DENIED, ConfigurationError
 from orchestrator.events import Event, level_of, to_dict
 
 _GROWING_SECONDS: Final = 0.002
@@ -73,6 +73,7 @@ class Journal:
                 f"The journal {path} cannot be written: {error.strerror}. Nothing was changed. "
                 'Name another file with the setting `journal`, or turn it off with "off".',
                 setting="journal",
+                denied=error.errno in DENIED,
             ) from error
 
     def __call__(self, event: Event) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import portalocker
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import DENIED, ConfigurationError
 
 _EXCLUSIVE: Final = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _SHARED: Final = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
@@ -95,6 +95,7 @@ class FileLock:
                 f"The lock file {self.path} cannot be opened: {error.strerror}. Nothing was "
                 "changed. Every process that migrates must be able to write it.",
                 setting="state_dir",
+                denied=error.errno in DENIED,
             ) from error
 
     def _lock(self, descriptor: int) -> bool:

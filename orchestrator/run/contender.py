@@ -82,9 +82,10 @@ class Contender:
             async with AsyncExitStack() as held:
                 try:
                     adopted = await self._hold_all(held, holder, waiter)
-                except ConfigurationError:
-                    # Only who has work to do needs the locks, or the right to take them.
-                    ready = await self._look()
+                except ConfigurationError as error:
+                    # Only who has work to do needs the right to write. Nobody else looks so:
+                    # `env.py` then runs beside that of a leader.
+                    ready = await self._look() if error.denied else None
                     if ready is None:
                         raise
                     return ready

@@ -1,11 +1,12 @@
-"""Run the projects of this directory, each in a virtual environment of its own.
+"""Run the projects of this directory, and public ones, in virtual environments of their own.
 
     python tests/stacks/run.py [NAME ...]
 
 Every project is installed with the newest releases that its `requirements.txt` allows, copied
 to a temporary directory, and started in each of its ways, twice: on no database, then on the
 one that the first start left. Each start must serve the row that the migration made; over all
-processes that it consists of, one migrated at the first start and none at the second.
+processes that it consists of, one migrated at the first start and none at the second. What is
+asked of the public ones stands in `public.py`.
 
 Needs nothing but the standard library and a package index.
 """
@@ -21,11 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from public import PROJECTS, check_project
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -51,22 +55,42 @@ STACKS = {
 
 def main(names: list[str]) -> int:
     """Run the projects that are named, or all; returns the exit code."""
-    failed = []
-    for name in names or STACKS:
-        began = time.monotonic()
-        try:
-            binaries = install(name)
-            for way in STACKS[name]:
-                check_server(name, binaries, way)
-            if not STACKS[name]:
-                check_command(name, binaries)
-        except (AssertionError, OSError, subprocess.SubprocessError) as error:
-            failed.append(name)
-            say(f"{name}: FAILED: {error}")
-        else:
-            say(f"{name}: passed in {time.monotonic() - began:.0f} s")
-    say(f"{len(names or STACKS) - len(failed)} passed, {len(failed)} failed")
-    return bool(failed)
+    names = names or [*STACKS, *PROJECTS]
+    passed = [attempted(name, check_stack) for name in names if name not in PROJECTS]
+    public = [name for name in names if name in PROJECTS]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        environments = {PROJECTS[name].environment for name in public}
+        installs = {each: pool.submit(install_public, each) for each in sorted(environments)}
+        wait(installs.values())
+
+        def check(name: str) -> None:
+            binaries = installs[PROJECTS[name].environment].result()
+            check_project(name, variables(binaries, 0))
+
+        passed += pool.map(lambda name: attempted(name, check), public)
+    say(f"{passed.count(True)} passed, {passed.count(False)} failed")
+    return not all(passed)
+
+
+def attempted(name: str, check: Callable[[str], None]) -> bool:
+    """Whether a project passes, said as soon as it is known."""
+    began = time.monotonic()
+    try:
+        check(name)
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        say(f"{name}: FAILED: {error}")
+        return False
+    say(f"{name}: passed in {time.monotonic() - began:.0f} s")
+    return True
+
+
+def check_stack(name: str) -> None:
+    """Install a project of this directory, and run it in all its ways."""
+    binaries = install(name, "-r", str(HERE / name / "requirements.txt"))
+    for way in STACKS[name]:
+        check_server(name, binaries, way)
+    if not STACKS[name]:
+        check_command(name, binaries)
 
 
 def say(line: str) -> None:
@@ -74,15 +98,20 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - what this program is for
 
 
-def install(name: str) -> Path:
-    """Install a project's requirements and this library; returns the directory of commands."""
-    environment = ENVIRONMENTS / name
-    binaries = environment / "bin"
+def install_public(environment: str) -> Path:
+    """Install the public projects that share an environment."""
+    projects = [project for project in PROJECTS.values() if project.environment == environment]
+    # Most of what they bring is never imported: it is compiled where it is.
+    return install(environment, "--no-compile", *{r for p in projects for r in p.requirements})
+
+
+def install(environment: str, *requirements: str) -> Path:
+    """Install requirements and this library; returns the directory of commands."""
+    binaries = ENVIRONMENTS / environment / "bin"
     if not (binaries / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        subprocess.run([sys.executable, "-m", "venv", binaries.parent], check=True)
     pip = [binaries / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    requirements = HERE / name / "requirements.txt"
-    subprocess.run([*pip, "--upgrade", "--editable", ROOT, "-r", requirements], check=True)
+    subprocess.run([*pip, "--upgrade", "--editable", ROOT, *requirements], check=True)
     return binaries
 
 

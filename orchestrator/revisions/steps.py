@@ -110,6 +110,8 @@ def _end_well(
         # Alembic holds what the revision ended, and would not commit what is done next.
         connection = transaction.connection
         context._transaction = connection.get_transaction() or connection.begin()
+    if ended_by is not None:
+        transaction.before_step()
     if context._transaction_per_migration and revision is not None:
         transaction.check(revision)
 

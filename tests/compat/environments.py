@@ -77,6 +77,11 @@ def on_begin(connection):
     connection.exec_driver_sql("BEGIN")
 """
 
+DRIVER_BEGINS: Final = BEGINNING_APPLICATION.replace(
+    'connection.exec_driver_sql("BEGIN")',
+    'connection.connection.driver_connection.execute("BEGIN").close()',
+)
+
 ASYNC_APPLICATION: Final = """
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -86,11 +91,14 @@ engine = create_async_engine("sqlite+aiosqlite:///app.db", pool_size=2)
 APPLICATIONS: Final = {
     "application_engine": APPLICATION,
     "application_engine_that_begins": BEGINNING_APPLICATION,
+    "application_engine_that_begins_each": BEGINNING_APPLICATION,
+    "application_engine_whose_driver_begins_each": DRIVER_BEGINS,
     "async_application_engine": ASYNC_APPLICATION,
     "async_application_engine_that_begins": ASYNC_APPLICATION,
 }
 """The `application.py` that belongs to an environment."""
 
+_EACH = ", transaction_per_migration=True"
 _APPLICATION_ENGINE = "from application import engine as connectable"
 _OFFERED = """
 connectable = context.config.attributes.get("connection")
@@ -102,6 +110,8 @@ ENVIRONMENTS: Final = {
     "own_engine": _env(),
     "application_engine": _env(engine=_APPLICATION_ENGINE),
     "application_engine_that_begins": _env(engine=_APPLICATION_ENGINE),
+    "application_engine_that_begins_each": _env(engine=_APPLICATION_ENGINE, options=_EACH),
+    "application_engine_whose_driver_begins_each": _env(engine=_APPLICATION_ENGINE, options=_EACH),
     "async_application_engine": _ASYNC.format(connect="connect", end="await engine.dispose()"),
     "async_application_engine_that_begins": _ASYNC.format(connect="begin", end=""),
     "offered_engine": _env(engine=_OFFERED),
@@ -130,10 +140,15 @@ ENVIRONMENTS: Final = {
         migrate="context.run_migrations()",
     ),
     "no_transactional_ddl": _env(options=", transactional_ddl=False"),
-    "a_transaction_per_migration": _env(options=", transaction_per_migration=True"),
+    "a_transaction_per_migration": _env(options=_EACH),
     "render_as_batch": _env(options=", render_as_batch=True"),
 }
 """A name and a whole `env.py` each; all of them know the database `app.db`."""
 
-KEEPS_EACH: Final = {"a_transaction_per_migration", "no_transactional_ddl"}
+KEEPS_EACH: Final = {
+    "a_transaction_per_migration",
+    "application_engine_that_begins_each",
+    "application_engine_whose_driver_begins_each",
+    "no_transactional_ddl",
+}
 """Those that ask for a commit after each revision."""

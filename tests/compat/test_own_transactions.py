@@ -191,6 +191,24 @@ class TestRevisionThatCommits:
         assert (event["revision"], event["level"]) == ("r2", "warning")
         assert event["message"] == warning
 
+    @pytest.mark.parametrize("name", COMMITS)
+    @pytest.mark.parametrize(
+        "env", ["application_engine_that_begins", "application_engine_whose_driver_begins_each"]
+    )
+    def test_on_an_engine_that_begins_by_itself(
+        self, tmp_path: Path, run: Run, name: str, env: str
+    ) -> None:
+        """SQLAlchemy's recipe for SQLite, whose BEGIN comes when SQLAlchemy begins."""
+        project = project_of(tmp_path, ENVIRONMENTS[env], COMMITS[name])
+        project.write("application.py", APPLICATIONS[env])
+
+        report = assert_ready(run(project, "run", "--json"), "r3")
+
+        assert len(report["warnings"]) == 1
+        names = [name for (name,) in project.rows("SELECT name FROM artists")]
+        assert names == (["a"] if name == "the_connection_last" else ["a", "b"])
+        assert project.tables() == ["alembic_version", "artists", "t_r3"]
+
     def test_as_a_session_that_is_no_commit(self, tmp_path: Path, run: Run) -> None:
         """A session on the revision's connection leaves the commit to it: there is no warning."""
         project = project_of(tmp_path, upgrade=SESSION)

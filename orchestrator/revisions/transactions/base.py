@@ -78,13 +78,10 @@ class Transaction:
         self._stop_listening()
 
     def before_step(self) -> None:
-        """Called before each revision or stamp."""
+        """Called before each revision or stamp; and after one that ended its transaction."""
 
     def after_step(self) -> EndedBy | None:
-        """Called after each; returns by what it ended the transaction that it ran in, if it did.
-
-        A new one has then begun.
-        """
+        """Called after each; returns by what it ended the transaction that it ran in, if it did."""
         return None
 
     @property

@@ -30,6 +30,7 @@ _NOT_IN_A_TRANSACTION: Final = ("VACUUM", "PRAGMA", "ATTACH", "DETACH", "BEGIN",
 _ENDS: Final = re.compile(
     r"\s*(?:(COMMIT|END)|ROLLBACK(?!\s+(?:TRANSACTION\s+)?TO))\b", re.IGNORECASE
 )
+_BEGINS: Final = re.compile(r"\s*BEGIN\b", re.IGNORECASE)
 _JOURNAL_MODE: Final = re.compile(
     r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
 )
@@ -70,6 +71,7 @@ class SQLiteTransaction(Transaction):
         self._violations: Violations | None = None
         self._ended_by: EndedBy | None = None
         self._autocommit = False
+        self._unsettled = False
         self._watch = ExitStack()
         self._commits: Callable[[], bool | None] = lambda: None
         self._listen("begin", self._on_begin)
@@ -127,20 +129,19 @@ class SQLiteTransaction(Transaction):
 
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
-        self.ensure()
+        self._settle()
         self._ended_by = None
 
     def after_step(self) -> EndedBy | None:
-        """By what the revision ended its transaction; a new one has begun.
+        """By what the revision ended its transaction.
 
         What ended it first counts: a rollback takes other revisions' work away, and what is
         committed after that is another transaction's.
         """
-        if self._ended_by is None and not self.is_open:
+        if self._ended_by is None and not self.is_open and not self._unsettled:
             self._ended_by = "commit"  # by the driver's own method: nobody was told
         if self._ended_by == "commit":
             self.committed = True
-        self.ensure()
         return self._ended_by
 
     def check(self, revision: str | None = None) -> None:
@@ -230,9 +231,16 @@ class SQLiteTransaction(Transaction):
             self._watch.close()
 
     def _on_begin(self, _: Connection) -> None:
-        # An autocommit block of Alembic's begins a SQLAlchemy transaction that must be none.
-        if not self._autocommit:
-            self.ensure()
+        # The application may send a BEGIN of its own next, as SQLAlchemy's recipe has it. And an
+        # autocommit block of Alembic's begins a SQLAlchemy transaction that must be none.
+        self._unsettled = not self._autocommit and not self.is_open
+
+    def _settle(self) -> None:
+        """Make what SQLAlchemy and the application have begun a transaction of ours."""
+        if self._unsettled and self.is_open:
+            self._driver.execute("ROLLBACK")  # nothing was done in it yet
+        self._unsettled = False
+        self.ensure()
 
     def _on_commit(self, connection: Connection) -> None:
         super()._on_commit(connection)
@@ -242,6 +250,8 @@ class SQLiteTransaction(Transaction):
         self._ended_by = self._ended_by or "rollback"
 
     def _on_execute(self, _: Connection, cursor: Any, statement: str, *__: Any) -> None:
+        if self._unsettled and not _BEGINS.match(statement):
+            self._settle()
         if ends := _ENDS.match(statement):
             self._ended_by = self._ended_by or ("commit" if ends[1] else "rollback")
         # SQLite keeps the mode in a transaction, and does not say so.

@@ -1,25 +1,29 @@
 """An async migration orchestrator for Alembic: one process migrates, all others wait.
 
+>>> from orchestrator import Orchestrator, Settings
 >>> orchestrator = Orchestrator(Settings(database_url="sqlite:///app.db"))
 >>> orchestrator.settings.target
 'heads'
 """
 
-from orchestrator.decision.state import DatabaseState
-from orchestrator.errors import (
-    ConfigurationError,
-    DatabaseUnavailable,
-    LockTimeout,
-    OrchestratorError,
-    PeerFailed,
-    StateRefused,
-    TaskFailed,
-    VerificationFailed,
-)
-from orchestrator.events import DatabaseReady, Event, RunCancelled, RunFailed
-from orchestrator.orchestrator import Orchestrator, Run
-from orchestrator.results import AppliedRevision, Holder, Inspection, Preview, RunReport
-from orchestrator.settings import Settings
+TYPE_CHECKING = False  # as `typing` has it, whose import would come before everything else
+
+if TYPE_CHECKING:
+    from orchestrator.decision.state import DatabaseState
+    from orchestrator.errors import (
+        ConfigurationError,
+        DatabaseUnavailable,
+        LockTimeout,
+        OrchestratorError,
+        PeerFailed,
+        StateRefused,
+        TaskFailed,
+        VerificationFailed,
+    )
+    from orchestrator.events import DatabaseReady, Event, RunCancelled, RunFailed
+    from orchestrator.orchestrator import Orchestrator, Run
+    from orchestrator.results import AppliedRevision, Holder, Inspection, Preview, RunReport
+    from orchestrator.settings import Settings
 
 __all__ = [
     "AppliedRevision",
@@ -44,3 +48,41 @@ __all__ = [
     "TaskFailed",
     "VerificationFailed",
 ]
+
+_HOMES = {
+    "decision.state": ["DatabaseState"],
+    "errors": [
+        "ConfigurationError",
+        "DatabaseUnavailable",
+        "LockTimeout",
+        "OrchestratorError",
+        "PeerFailed",
+        "StateRefused",
+        "TaskFailed",
+        "VerificationFailed",
+    ],
+    "events": ["DatabaseReady", "Event", "RunCancelled", "RunFailed"],
+    "orchestrator": ["Orchestrator", "Run"],
+    "results": ["AppliedRevision", "Holder", "Inspection", "Preview", "RunReport"],
+    "settings": ["Settings"],
+}
+
+if not TYPE_CHECKING:  # to a type checker, a module with `__getattr__` would have every name
+
+    def __getattr__(name: str) -> object:
+        """Import a supported name when it is first asked for.
+
+        Python imports this module before any other of the package, `python -m orchestrator`
+        included: until then nobody can say what an interrupt means. All that is imported here
+        would be most of what the command line imports.
+        """
+        for module, names in _HOMES.items():
+            if name in names:
+                from importlib import import_module
+
+                value = getattr(import_module(f"{__name__}.{module}"), name)
+                return globals().setdefault(name, value)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -266,9 +266,17 @@ def test_the_library_needs_no_framework() -> None:
 
 def test_importing_the_library_imports_no_alembic() -> None:
     """Nor any framework nor structlog, which loads Rich where it is installed."""
-    loaded = python("import orchestrator, sys; print(*sys.modules)").split()
+    loaded = python("from orchestrator import *; import sys; print(*sys.modules)").split()
 
     assert not {"alembic", "structlog", "fastapi", "starlette", "typer", "pytest"} & set(loaded)
+
+
+def test_the_package_imports_nothing_before_it_is_asked_for_a_name() -> None:
+    """So that the command line's first lines come before all that takes long to import."""
+    new = "set(sys.modules) - before"
+    loaded = python(f"import sys; before = set(sys.modules); import orchestrator; print(*{new})")
+
+    assert loaded.split() == ["orchestrator"]
 
 
 STARTS = {

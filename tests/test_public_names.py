@@ -46,16 +46,29 @@ def test_the_supported_names_are_these() -> None:
 
 
 def test_the_package_imports_nothing_else_by_name() -> None:
-    """What `__init__.py` imports is what it exports."""
+    """What a type checker sees imported in `__init__.py` is what can be had, from there."""
     tree = ast.parse(Path(orchestrator.__file__).read_text(encoding="utf-8"))
-    imported = [
-        alias.asname or alias.name
+    imported = {
+        alias.name: node.module
         for node in ast.walk(tree)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("orchestrator.")
         for alias in node.names
-    ]
+    }
+    had = {
+        name: f"orchestrator.{home}"
+        for home, names in orchestrator._HOMES.items()
+        for name in names
+    }
 
     assert sorted(imported) == SUPPORTED
+    assert imported == had
+    assert set(SUPPORTED) <= set(dir(orchestrator))
+
+
+def test_what_is_not_supported_cannot_be_had() -> None:
+    """A name that there is not is an `AttributeError`, as of any module."""
+    with pytest.raises(AttributeError, match="'orchestrator' has no attribute 'Orchestrater'"):
+        orchestrator.Orchestrater  # noqa: B018
 
 
 @pytest.mark.parametrize("name", SUPPORTED)

@@ -7,11 +7,12 @@ import logging
 import sys
 from typing import Final
 
-import typer
+import typer.main
 
 from orchestrator.cli.commands import init, inspect, run, tasks
 from orchestrator.cli.logs.commands import app as logs_app
-from orchestrator.cli.output import report_interrupt, report_usage
+from orchestrator.cli.output import INTERRUPTED, report_interrupt, report_usage
+from orchestrator.cli.streams import words_lost_only
 
 # Click's class, wherever Typer has it from: newer releases of it bring a copy of Click.
 _UsageError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
@@ -40,17 +41,39 @@ app.add_typer(logs_app)
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command that `sys.argv` names; raises `SystemExit` with its exit code.
+
+    Any process may call it; what the installed script does besides is in `__main__.py`.
+    """
     # The commands tell everything themselves; nothing falls to logging's last resort.
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
+    code: int | None = None
     try:
-        sys.exit(app(standalone_mode=False))
-    except _UsageError as error:
-        sys.exit(report_usage(error, as_json="--json" in sys.argv))
-    except KeyboardInterrupt:
-        report_interrupt()
-        sys.exit(130)
+        with words_lost_only():
+            code = _run()
+    except KeyboardInterrupt:  # before the command, or when it has ended
+        code = INTERRUPTED if code is None else code
     finally:
         # Python's last collections would take 0.2 s of a processor (3.11, 0.7 s in all), which
         # whoever has asked the process to end would wait for. What is frozen they pass over.
         gc.freeze()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command.
+
+    Not by `app()`, which has ends of its own for an interrupt and for a closed pipe.
+    """
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("orchestrator", sys.argv[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except _UsageError as error:
+        return report_usage(error, as_json="--json" in sys.argv)
+    except KeyboardInterrupt:
+        report_interrupt()
+        return INTERRUPTED
+    return 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, Final
 
 import typer
 from rich.console import Console
@@ -19,6 +20,8 @@ from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.results import RunReport, to_jsonable
 
 Hide = Callable[[str], str]
+INTERRUPTED: Final = 128 + signal.SIGINT
+_STDOUT: Final = 1
 
 
 def stdout() -> Console:
@@ -34,6 +37,22 @@ def stderr() -> Console:
 def print_json(value: Any) -> None:
     """Print a result as one JSON document."""
     print(json.dumps(to_jsonable(value), indent=2))
+
+
+def print_sql(sql: str) -> None:
+    """Print SQL as it is.
+
+    Raises `ConfigurationError` where stdout's encoding would change it.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sql.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            f"The SQL cannot be printed: stdout's encoding, {encoding}, lacks "
+            f"{sql[error.start]!a}. Set PYTHONIOENCODING=utf-8."
+        ) from error
+    print(sql, end="")
 
 
 def plainly(text: str) -> str:
@@ -52,7 +71,7 @@ def report_interrupt() -> None:
 def report_usage(error: Any, *, as_json: bool) -> int:
     """Tell what is wrong with the command line itself; returns the exit code."""
     if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
-        print(error.ctx.get_help())
+        print(error.format_message(), end="")  # Rich has printed it, where it is used
         return ConfigurationError.exit_code
     message = error.format_message()
     for argument in filter(lambda text: "://" in text, sys.argv):
@@ -69,20 +88,33 @@ def report_usage(error: Any, *, as_json: bool) -> int:
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Send what `env.py`, revisions and the programs that they start print to stderr."""
-    if sys.stdout is None:  # closed by who started this process: 1 may be anybody's by now
-        with redirect_stdout(sys.stderr):
-            yield
-        return
-    own, kept = sys.stdout, os.dup(1)
-    own.flush()
-    os.dup2(2, 1)
+    """Send what `env.py`, revisions and the programs that they start print to stderr.
+
+    What they put in the place of a stream is theirs, and goes with them.
+    """
+    with redirect_stderr(sys.stderr), _descriptor_kept_clean(), redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
+def _descriptor_kept_clean() -> Iterator[None]:
+    """The same for what is written to descriptor 1, where that is this process's stdout."""
+    own = sys.stdout
     try:
-        with redirect_stdout(sys.stderr):
-            yield
+        elsewhere = sys.stderr.fileno() if own.fileno() == _STDOUT else None
+    except (OSError, ValueError):  # a stream without a descriptor
+        elsewhere = None
+    if elsewhere is None:
+        yield
+        return
+    kept = os.dup(_STDOUT)
+    own.flush()
+    os.dup2(elsewhere, _STDOUT)
+    try:
+        yield
     finally:
         own.flush()  # what was printed to sys.__stdout__
-        os.dup2(kept, 1)
+        os.dup2(kept, _STDOUT)
         os.close(kept)
 
 

@@ -66,7 +66,8 @@ async def _show_lines(events: AsyncIterator[Event], console: Console) -> None:
 
 
 async def _show_live(events: AsyncIterator[Event], console: Console) -> None:
-    display = _Display()
+    ascii_only = not console.encoding.lower().startswith("utf")
+    display = _Display(ascii_only=ascii_only)
     last: Event | None = None
     # The refreshing thread keeps the seconds running while the event loop waits for events.
     with Live(
@@ -83,7 +84,7 @@ async def _show_live(events: AsyncIterator[Event], console: Console) -> None:
             live.refresh()
     if isinstance(last, TERMINAL):
         mark, style = _ENDS.get(type(last), _FAILED)
-        if not console.encoding.lower().startswith("utf"):
+        if ascii_only:
             mark = "*"
         console.print(Text.assemble((f"{mark} ", style), _sentence(last)), soft_wrap=True)
 
@@ -102,8 +103,9 @@ class _Phase:
 class _Display:
     """What is known of the run so far. Told by one thread, and rendered by another."""
 
-    def __init__(self) -> None:
-        self._spinner = Spinner("dots", style="blue")
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        self._spinner = Spinner("line" if ascii_only else "dots", style="blue")
+        self._overflow: Final = "crop" if ascii_only else "ellipsis"
         # One reference, replaced as a whole, so that the other thread never sees half of it.
         self._now = _Phase("looking at the database", time.monotonic())
         self._state = ""
@@ -140,10 +142,10 @@ class _Display:
         lines = Table.grid(padding=(0, 1))
         lines.add_column(min_width=1)
         lines.add_column(min_width=9, no_wrap=True, justify="right")
-        lines.add_column(no_wrap=True, overflow="ellipsis")
+        lines.add_column(no_wrap=True, overflow=self._overflow)
         spent = duration(max(0.0, now - phase.since))
         about = Text(what, style=phase.style)
-        about.truncate(max(8, console.width - _INDENT), overflow="ellipsis")
+        about.truncate(max(8, console.width - _INDENT), overflow=self._overflow)
         lines.add_row(self._spinner, spent, about)
         if phase.total:
             bar = ProgressBar(

@@ -283,3 +283,11 @@ def test_help_names_the_options(project: Project, command: str) -> None:
     assert done.code == 0
     for option in ("--config", "--database-url", "--script-location", "--json"):
         assert option in done.stdout
+
+
+def test_without_a_command_there_is_the_help(project: Project) -> None:
+    """Once, and with the exit code of a wrong command line."""
+    done = project.run()
+
+    assert done.code == 2
+    assert done.stdout.count("Usage:") == 1

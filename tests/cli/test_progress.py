@@ -186,6 +186,26 @@ async def test_no_line_of_the_display_is_wider_than_the_terminal(columns: int) -
         assert max(map(len, lines)) <= columns
 
 
+async def test_where_the_terminal_has_only_ascii() -> None:
+    """The display, its last line included, has nothing else; what is too long is cut."""
+
+    class Ascii(io.StringIO):
+        encoding = "ascii"
+
+    for columns in (30, 80):
+        written = Ascii()
+        console = Console(file=written, force_terminal=True, width=columns, soft_wrap=True)
+        display = progress._Display(ascii_only=True)
+        display.tell(LockWaiting(lock="file", holder=HOLDER, waited_seconds=1.0))
+        console.print(display.render(console))
+        display.tell(
+            RevisionStarted(task="upgrade", revision="x" * 99, description="", position=2, total=5)
+        )
+        console.print(display.render(console))
+        await show(stream(events_of(led()), 0.002), console, quiet=False)
+        assert written.getvalue().isascii()
+
+
 async def test_no_colour_where_none_is_wanted() -> None:
     """With NO_COLOR the display still moves, without a single colour; without it has some."""
     for environment, colours in ({"NO_COLOR": "1"}, False), ({}, True):

@@ -14,6 +14,7 @@ from orchestrator.cli.output import (
     errors_reported,
     plainly,
     print_json,
+    print_sql,
     stdout,
     stdout_kept_clean,
 )
@@ -70,11 +71,11 @@ def plan(
 
         with stdout_kept_clean():
             found = anyio.run(preview)
+        if sql and not looking.json:
+            print_sql(found.sql or "")
     if looking.json:
         print_json(found)
-    elif sql:
-        print(found.sql, end="")
-    else:
+    elif not sql:
         stdout().print(_plan_text(found))
 
 

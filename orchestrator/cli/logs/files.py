@@ -77,8 +77,6 @@ def reading(journals: Journals) -> Iterator[Reading]:
             source = Reading(journals, files, Tally())
             yield source
             tell_unreadable(source.tally)
-    except BrokenPipeError:
-        raise  # whoever read our output has gone, which is no matter of a journal
     except OSError as error:
         raise unreadable(str(journals), error) from error
 

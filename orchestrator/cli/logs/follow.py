@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -16,18 +15,19 @@ from orchestrator.cli.logs import output
 from orchestrator.cli.logs.files import STANDARD_INPUT, Journals, unreadable
 from orchestrator.cli.logs.story import EVENT_STYLES
 from orchestrator.cli.logs.text import print_line
+from orchestrator.cli.output import INTERRUPTED
+from orchestrator.cli.streams import stdout_lost
 from orchestrator.errors import ConfigurationError
 from orchestrator.journal.follower import Follower
 from orchestrator.journal.reader import Tally, entries
 from orchestrator.timeline.entries import Entry
 from orchestrator.timeline.wording import printable, process, sentence, short
 
-INTERRUPTED: Final = 128 + signal.SIGINT
 _POLL_SECONDS: Final = 0.2
 
 
 def follow(journals: Journals, *, as_json: bool, tally: Tally) -> int:
-    """Print each new entry as one line; returns the exit code.
+    """Print each new entry as one line, as long as it can be printed; returns the exit code.
 
     Standard input, which has to stand alone, is read to its end. Raises `ConfigurationError`
     where a journal cannot be read.
@@ -39,6 +39,8 @@ def follow(journals: Journals, *, as_json: bool, tally: Tally) -> int:
                 print(output.json_line(entry.values), flush=True)
             else:
                 _print(shown_on, entry)
+            if stdout_lost():
+                break
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0

@@ -16,9 +16,6 @@ from orchestrator.timeline.wording import count, printable
 
 def console() -> Console:
     """For what people read, on stdout: nothing in a text is markup, nothing is highlighted."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")  # a journal may hold what the locale cannot say
     return Console(highlight=False, markup=False, emoji=False)
 
 

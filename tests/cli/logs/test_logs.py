@@ -41,7 +41,7 @@ from tests.journals import (
 from tests.projects import Project
 from tests.zygote import Zygote
 
-LOGS = "from orchestrator.cli.logs.commands import app; app()"
+LOGS = "import sys; sys.argv[1:1] = ['logs']; from orchestrator.cli import main; main()"
 GOLDEN = Path(__file__).parent / "golden"
 LED, WAITED, FAILED, PEER_FAILED, CURRENT = ("b0" * 6, "b1" * 6, "a0" * 6, "a1" * 6, "b4" * 6)
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
@@ -579,7 +579,7 @@ def test_follow_tells_each_event_until_it_is_interrupted(
     assert sum("waiting for" in line for line in seen) == 12
     process.send_signal(signal.SIGINT)
     assert process.wait(DEADLINE_SECONDS) == 130
-    assert lines.empty()
+    assert lines.empty(), lines.get()
 
 
 def test_follow_as_json_passes_the_lines_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -58,8 +59,10 @@ def perform(
         orchestrator = Orchestrator(settings)
     only_events = log == "json" and not running.quiet
     show_progress = log == "auto" and not (running.quiet or running.json)
+    ended: list[tuple[RunReport, int | None]] = []
     work = partial(
         _run_and_show,
+        ended,
         orchestrator,
         command,
         revision,
@@ -68,14 +71,20 @@ def perform(
         only_events=only_events,
         verbose=running.verbose,
     )
-    with stdout_kept_clean():
-        report, stopped_by = anyio.run(work)
-    if running.json:
-        print_json(report)
-    elif not only_events:
-        for warning in () if show_progress else report.warnings:
-            stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
-        stdout().print(_summary(report), markup=True)
+    try:
+        with stdout_kept_clean():
+            anyio.run(work)
+    except KeyboardInterrupt:
+        if not ended:
+            raise
+    [(report, stopped_by)] = ended
+    with suppress(KeyboardInterrupt):  # what has ended cannot be stopped any more
+        if running.json:
+            print_json(report)
+        elif not only_events:
+            for warning in () if show_progress else report.warnings:
+                stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
+            stdout().print(_summary(report), markup=True)
     if report.error is not None:
         raise typer.Exit(report.error.exit_code)
     if report.outcome == "cancelled":
@@ -84,6 +93,7 @@ def perform(
 
 
 async def _run_and_show(
+    ended: list[tuple[RunReport, int | None]],
     orchestrator: Orchestrator,
     command: Command,
     revision: str | None,
@@ -92,7 +102,8 @@ async def _run_and_show(
     show_progress: bool,
     only_events: bool,
     verbose: bool,
-) -> tuple[RunReport, int | None]:
+) -> None:
+    """Put into `ended` the report, and the signal that the run was stopped by, if any."""
     stopped_by: list[int] = []
     run: Run | None = None
     try:
@@ -108,7 +119,7 @@ async def _run_and_show(
                 print_error(error, verbose=verbose, hiding=hiding)
     if run is None or run.report is None:
         raise RuntimeError("the run left no report")
-    return run.report, stopped_by[0] if stopped_by else None
+    ended.append((run.report, stopped_by[0] if stopped_by else None))
 
 
 async def _cancel_on_signal(run: Run, stopped_by: list[int], told: bool) -> None:

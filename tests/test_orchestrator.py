@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -424,6 +425,57 @@ async def test_a_fault_before_the_first_event_is_told(
             events.extend([event async for event in run.events()])
 
     assert isinstance(events[-1], RunFailed)
+
+
+def url_with(project: Project, password: str) -> str:
+    return f"sqlite:///file:{project.database}?password={password}&uri=true"
+
+
+TELLS_ITS_PASSWORD = """
+from alembic import context
+url = context.config.get_main_option("sqlalchemy.url")
+try:
+    raise ValueError("cannot use " + url)
+except ValueError as error:
+    password = url.partition("password=")[2].partition("&")[0]
+    raise RuntimeError("no " + password + " here") from error
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("password", ["hunter2-hunter2", "s", "database", "postgres"])
+async def test_what_is_raised_holds_no_password(
+    project: Project, make: Make, password: str
+) -> None:
+    """Nor does what led to it, for servers print that, too; and no word of ours is missing."""
+    project.revision("r1", None, TELLS_ITS_PASSWORD)
+    with pytest.raises(TaskFailed) as raised:
+        await make(database_url=url_with(project, password)).run()
+
+    printed = "".join(traceback.format_exception(raised.value))
+    assert "The database is as it was before. Mend the revision and start again." in printed
+    assert f"no {password}" not in printed
+    assert f"={password}" not in printed
+    assert "/app.db?password=***&uri=true" in printed
+    assert ("RuntimeError: no *** here" in printed) == ("hunter2" in password)
+    assert ("RuntimeError: [not quoted" in printed) == ("hunter2" not in password)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("password", ["s", "failed", "database"])
+async def test_a_password_that_nobody_tells_changes_no_word(
+    project: Project, make: Make, password: str
+) -> None:
+    """What is told is the same, whatever word the password is."""
+    project.revision("r1", None, "raise ValueError('messages of postgres')")
+    told = []
+    for secret in (password, "hunter2-hunter2"):
+        with pytest.raises(TaskFailed) as raised:
+            await make(database_url=url_with(project, secret)).run()
+        told.append(str(raised.value))
+
+    assert told[0] == told[1]
+    assert "ValueError: messages of postgres" in told[0]
 
 
 @pytest.mark.parametrize("setting", ["state_dir", "journal", "alembic_config"])

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Dialect
 
-from orchestrator.databases.url import redact
+from orchestrator.databases.secrets import Secrets
+from orchestrator.databases.url import redact, secrets_of
 from orchestrator.errors import DatabaseUnavailable
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder
@@ -45,6 +46,11 @@ class Database(ABC):
     def shown_url(self) -> str:
         """The URL without its secrets."""
         return redact(self.url)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """What must not be told of the URL, in whatever text."""
+        return secrets_of(self.url)
 
     @property
     def synchronous_url(self) -> URL:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.quoting import told
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
 from orchestrator.errors import DENIED, ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Holder
@@ -205,7 +206,7 @@ class SQLite(Database):
         elif os.path.isfile(self._file) and not os.access(self._file, os.R_OK | os.W_OK):
             reason = "this user has no permission to read and write the file"
         else:
-            reason = str(getattr(error, "orig", error))
+            reason = told(getattr(error, "orig", error), self.secrets)
             if not os.access(self._file.parent, os.W_OK):
                 reason += (
                     "; this user may not write the directory, as SQLite has to where the database "

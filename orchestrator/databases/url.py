@@ -6,18 +6,17 @@ Pure: nothing here opens a file or a connection.
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Iterator
 from typing import Final
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from orchestrator.databases.secrets import HIDDEN, Secrets, is_secret, redacted, secrets_in
 from orchestrator.errors import ConfigurationError
 
-_SECRET_KEY: Final = re.compile(r"pass|pwd|secret|token|key$", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"[\w.+-]+://")
-_HIDDEN: Final = "***"
 _FILES: Final = ("sqlite",)
 """Dialects whose URL names a file, and neither a server nor a user."""
 
@@ -52,6 +51,9 @@ def parse(text: str) -> URL:
         raise unreadable_url(text) from None
     except ImportError as error:
         raise _driver_missing(redact(text), error) from error
+    if url.host and text.partition("?")[0].count("@") > 1:
+        # A piece of the password would be the host, which drivers tell.
+        raise unreadable_url(text)
     return url
 
 
@@ -66,7 +68,8 @@ def require_driver(url: URL) -> None:
 def unreadable_url(url: URL | str) -> ConfigurationError:
     """What to say of a URL that cannot be parsed."""
     return ConfigurationError(
-        f"The database URL {redact(url)} cannot be parsed. It reads like {EXAMPLE}.",
+        f"The database URL {redact(url)} cannot be parsed. It reads like {EXAMPLE}. In a user, a "
+        "password or a name, `@` is written `%40`, `/` `%2F`, `:` `%3A` and `%` `%25`.",
         setting="database_url",
     )
 
@@ -98,15 +101,38 @@ def redact(url: URL | str) -> str:
     if isinstance(url, str):
         url = _make_url(url) or url
     if isinstance(url, URL) and _may_lack_host(url):
-        return f"{url.drivername}://{_HIDDEN}"
+        return f"{url.drivername}://{HIDDEN}"
     if isinstance(url, str):
         scheme = _SCHEME.match(url)
         start = scheme.group() if scheme else ""
         rest = url.removeprefix(start)
-        return start + (_HIDDEN if "@" in rest or ":" in rest else rest.partition("?")[0])
-    query = {key: _HIDDEN if _SECRET_KEY.search(key) else value for key, value in url.query.items()}
+        return start + (HIDDEN if "@" in rest or ":" in rest else rest.partition("?")[0])
+    query: dict[str, list[str]] = {}
+    for key, value in _parameters(url):
+        query.setdefault(key, []).append(HIDDEN if is_secret(key) else redacted(value))
     shown = url.set(query=query).render_as_string(hide_password=True)
     return unquote(shown) if url.get_backend_name() in _FILES else shown.replace("%2A", "*")
+
+
+def secrets_of(url: URL) -> Secrets:
+    """What must not be shown of a URL, in whatever text: its password and secret parameters."""
+    known = {str(url.password or "")}
+    shown = {*url.drivername.split("+"), url.drivername, url.username, url.database}
+    for key, value in _parameters(url):
+        hidden = {value} if is_secret(key) else secrets_in(value)
+        known |= hidden
+        shown |= set() if hidden else {value}
+    if not _may_lack_host(url):
+        shown |= {url.host, str(url.port or "")}
+    elif url.password is None:  # then what reads as the port may be it
+        known.add(str(url.port))
+    return Secrets(frozenset(filter(None, known)), frozenset(filter(None, shown)))
+
+
+def _parameters(url: URL) -> Iterator[tuple[str, str]]:
+    for key, value in url.query.items():
+        for one in (value,) if isinstance(value, str) else value:
+            yield key, one
 
 
 def _make_url(text: str) -> URL | None:
@@ -132,46 +158,3 @@ def _may_lack_host(url: URL) -> bool:
     an unescaped `@`. A URL that goes on to name a database has not been cut off there.
     """
     return not url.database and (url.port is not None or url.password is not None)
-
-
-def secrets(url: URL | str) -> tuple[str, ...]:
-    """Every text that must not be shown, longest first, so that none is left in pieces.
-
-    The password and secret query values, as written and in all the ways of escaping them.
-    """
-    parsed = _make_url(url) if isinstance(url, str) else url
-    plain: set[str] = _as_written(url, parsed) if isinstance(url, str) else set()
-    if parsed is not None:
-        plain.add(str(parsed.password or ""))
-        for key, value in parsed.query.items():
-            if _SECRET_KEY.search(key):
-                plain.update((value,) if isinstance(value, str) else value)
-    # SQLAlchemy itself leaves a space and a plus as they are.
-    escaped = (
-        partial(quote, safe="", errors="surrogateescape"),
-        partial(quote, safe=" +", errors="surrogateescape"),
-        partial(quote_plus, errors="surrogateescape"),
-    )
-    forms = plain | {escape(text) for text in plain for escape in escaped}
-    forms |= {form.replace("%", "%%") for form in forms} | {repr(form)[1:-1] for form in forms}
-    return tuple(sorted(filter(None, forms), key=len, reverse=True))
-
-
-def _as_written(text: str, parsed: URL | None) -> set[str]:
-    rest = text.partition("//")[2] or text
-    user_and_password, at, _ = rest.rpartition("@")
-    if parsed is None:
-        if not at and ":" not in rest:
-            return set()
-        user_and_password = user_and_password or rest
-        return {user_and_password, user_and_password.partition(":")[2]}
-    pairs = (pair.partition("=") for pair in rest.partition("?")[2].split("&"))
-    written = {value for key, _, value in pairs if _SECRET_KEY.search(unquote(key))}
-    return written | {user_and_password.partition(":")[2]} if parsed.password else written
-
-
-def hide(text: str, url: URL | str) -> str:
-    """The text without the secrets of the URL."""
-    for secret in secrets(url):
-        text = text.replace(secret, _HIDDEN)
-    return text

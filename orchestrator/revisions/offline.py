@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 
+from orchestrator.databases.quoting import told
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.revisions.configured import Environment
 from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
@@ -44,8 +45,9 @@ def write_sql(scripts: Scripts, work: Work, options: PassOptions, versions: tupl
             raise
         except Exception as error:
             file, line = where(error, scripts.directory.dir)
+            text = told(error, options.database.secrets)
             raise ConfigurationError(
-                f"The SQL cannot be written: {type(error).__name__}: {error} "
+                f"The SQL cannot be written: {type(error).__name__}: {text} "
                 f"({file}, line {line}). Migrations that read the database cannot be written down."
             ) from error
     return output.getvalue()

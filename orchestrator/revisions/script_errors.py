@@ -11,22 +11,31 @@ from typing import Any
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
+from orchestrator.databases.quoting import told
+from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.errors import ConfigurationError
 
 
 @contextmanager
-def explained(setting: str = "script_location", *, scripts_failed: bool = False) -> Iterator[None]:
+def explained(
+    setting: str = "script_location",
+    *,
+    secrets: Secrets = NO_SECRETS,
+    scripts_failed: bool = False,
+) -> Iterator[None]:
     """Turn whatever is wrong with the scripts into a `ConfigurationError` that names the file.
 
-    `scripts_failed`: they are executed in the block, and what is wrong comes of that.
+    `scripts_failed`: they are executed in the block, and what is wrong comes of that. It is
+    quoted without these secrets.
     """
     try:
         yield
     except (ConfigurationError, KeyboardInterrupt):
         raise
     except (CommandError, RevisionError) as error:
+        text = told(error, secrets).rstrip(".")
         raise ConfigurationError(
-            f"{str(error).rstrip('.')}.", setting=setting, scripts_failed=scripts_failed
+            f"{text}.", setting=setting, scripts_failed=scripts_failed
         ) from error
     except (Exception, SystemExit) as error:
         file, line = where(error)
@@ -36,7 +45,8 @@ def explained(setting: str = "script_location", *, scripts_failed: bool = False)
         if isinstance(error, (SyntaxError, ImportError)):
             place = f"{file}, line {line}"
         raise ConfigurationError(
-            f"The script {place}, cannot be imported: {type(error).__name__}: {error}.",
+            f"The script {place}, cannot be imported: {type(error).__name__}: "
+            f"{told(error, secrets)}.",
             setting=setting,
             scripts_failed=scripts_failed and not isinstance(error, OSError),
         ) from error

@@ -17,6 +17,8 @@ from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import CycleDetected, ResolutionError, RevisionMap
 from alembic.util import CommandError, to_tuple
 
+from orchestrator.databases.quoting import told
+from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
@@ -46,11 +48,13 @@ class Scripts:
         fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
         *,
         version_locations: Sequence[str] = (),
+        secrets: Secrets = NO_SECRETS,
     ) -> None:
         self.config = config
         self._take_fingerprint = fingerprint
-        with explained():
-            self.directory = _directory(config, version_locations)
+        self._secrets = secrets
+        with explained(secrets=secrets):
+            self.directory = _directory(config, version_locations, secrets)
         self._load()
 
     def reload(self) -> None:
@@ -75,7 +79,7 @@ class Scripts:
             vars(self.directory).pop(remembered, None)
         paths: dict[str, str] = {}
         self.directory.revision_map = RevisionMap(partial(self._read, paths))
-        with explained(scripts_failed=True):
+        with explained(secrets=self._secrets, scripts_failed=True):
             try:
                 self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
             except CycleDetected as error:
@@ -225,6 +229,7 @@ def load(
     fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
     *,
     version_locations: Sequence[str] = (),
+    secrets: Secrets = NO_SECRETS,
 ) -> Scripts:
     """Load the scripts that the settings name, with the config files that exist.
 
@@ -232,11 +237,12 @@ def load(
 
     Raises `ConfigurationError`, naming the file, where there is no
     script location, no `env.py`, or a revision file that cannot be imported or does not fit.
+    What such a file raised is quoted without `secrets`.
     """
     config = _config(script_location, config_files)
     # A revision file may import the application, and that may configure logging.
     with host_logging_kept():
-        return Scripts(config, fingerprint, version_locations=version_locations)
+        return Scripts(config, fingerprint, version_locations=version_locations, secrets=secrets)
 
 
 def fingerprint_of(
@@ -280,9 +286,11 @@ def _locations(config: Config, directory: ScriptDirectory) -> ScriptLocations:
     )
 
 
-def _directory(config: Config, version_locations: Sequence[str]) -> ScriptDirectory:
+def _directory(
+    config: Config, version_locations: Sequence[str], secrets: Secrets = NO_SECRETS
+) -> ScriptDirectory:
     """The script directory. Raises `ConfigurationError` where there is none, or no `env.py`."""
-    directory = _script_directory(config)
+    directory = _script_directory(config, secrets)
     if not os.path.isfile(directory.env_py_location):
         raise ConfigurationError(
             f"The script location {directory.dir} has no env.py: "
@@ -294,7 +302,7 @@ def _directory(config: Config, version_locations: Sequence[str]) -> ScriptDirect
     return directory
 
 
-def _script_directory(config: Config) -> ScriptDirectory:
+def _script_directory(config: Config, secrets: Secrets) -> ScriptDirectory:
     location = config.get_alembic_option("script_location")
     try:
         with _import_path_kept_short():
@@ -304,7 +312,7 @@ def _script_directory(config: Config) -> ScriptDirectory:
             raise
         package = str(location).partition(":")[0]
         reason = (
-            f"the package {package} cannot be imported: {error}"
+            f"the package {package} cannot be imported: {told(error, secrets)}"
             if isinstance(error, ImportError)
             else "there is no such directory"
         )

@@ -9,7 +9,8 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orchestrator.databases.base import Database
-from orchestrator.databases.url import hide
+from orchestrator.databases.quoting import told
+from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -34,6 +35,7 @@ _BOOTSTRAP: Final = (
 def explain_task(
     error: BaseException,
     scripts: Scripts,
+    secrets: Secrets,
     *,
     task: str,
     revision: Revision | None,
@@ -60,7 +62,8 @@ def explain_task(
         if rolled_back
         else "What was committed before that is kept: look at the database before the next start."
     )
-    what = f"The {task} failed{named}: {_told(error)}{place}\n{intact} {advice or _advice(error)}"
+    what = f"The {task} failed{named}: {_told(error, secrets)}{place}\n{intact} "
+    what += advice or _advice(error)
     if was_empty and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision)):
         what += f" {_BOOTSTRAP}"
     if isinstance(error, RolledBack):
@@ -87,7 +90,8 @@ def explain_env_py(
     if isinstance(error, OrchestratorError):  # of `environment.run_migrations`
         return error
     shown = database.shown_url if database is not None else "its database"
-    text = _told(error) if database is None else hide(_told(error), database.url)
+    secrets = database.secrets if database is not None else NO_SECRETS
+    text = _told(error, secrets)
     unavailable = database.explain(error) if database is not None else None
     if unavailable is not None and unavailable.busy:
         return unavailable
@@ -99,7 +103,8 @@ def explain_env_py(
     file, line = where(error, scripts.directory.dir)
     what = f"env.py failed: {text} ({file}, line {line})."
     if isinstance(error, SystemExit):
-        what = f"env.py ended the process with sys.exit({error.code!r}) ({file}, line {line})."
+        code = error.code if isinstance(error.code, int) else told(error, secrets)
+        what = f"env.py ended the process with sys.exit({code!r}) ({file}, line {line})."
     if ended:
         what += " The migration itself had ended before, and is kept."
     elif not began:
@@ -128,15 +133,18 @@ def _lacking(scripts: Scripts) -> str:
     )
 
 
-def _told(error: BaseException) -> str:
-    original = getattr(error, "orig", None)
-    if isinstance(original, BaseException):  # SQLAlchemy's own text repeats it, and is long
-        statement = str(getattr(error, "statement", "") or "")
-        shown = f" [{shorten(statement, _STATEMENT_LENGTH)}]" if statement else ""
-        return f"{type(original).__name__}: {original}{shown}"
+def _told(error: BaseException, secrets: Secrets) -> str:
     if isinstance(error, TransactionError):
         return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    original = getattr(error, "orig", None)
+    if not isinstance(original, BaseException):
+        text = told(error, secrets)
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    # SQLAlchemy's own text repeats the original's, and is long. What is hidden is hidden before
+    # the statement is cut: nobody would find half of a secret.
+    statement = secrets.quote(str(getattr(error, "statement", "") or ""))
+    shown = f" [{shorten(statement, _STATEMENT_LENGTH)}]" if statement else ""
+    return f"{type(original).__name__}: {told(original, secrets)}{shown}"
 
 
 def _advice(error: BaseException) -> str:

@@ -91,14 +91,7 @@ class Leader:
             )
 
     def _proof(self, scripts: Scripts, found: Found | None) -> Proof:
-        return Proof(
-            self.outcome,
-            self._job,
-            scripts,
-            self._database,
-            found=found,
-            hide=self._resources.hide,
-        )
+        return Proof(self.outcome, self._job, scripts, self._database, found=found)
 
     def _run(self, scripts: Scripts, cancellation: Cancellation) -> Any:
         """Run the pass; returns what was raised instead of raising it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.databases.base import Database
+from orchestrator.databases.quoting import told as quoted
+from orchestrator.databases.quoting import without_secrets
 from orchestrator.decision.plan import Command, Job, Task
 from orchestrator.decision.state import DatabaseState
 from orchestrator.errors import OrchestratorError, TaskFailed, VerificationFailed
@@ -31,7 +32,6 @@ class Proof:
     """The outcome of a pass, held against what a fresh connection finds.
 
     `found` is None where the database could not be asked: then nothing is said to be intact.
-    `hide` takes the secrets out of what scripts and drivers tell.
     """
 
     def __init__(
@@ -42,7 +42,6 @@ class Proof:
         database: Database,
         *,
         found: Found | None,
-        hide: Callable[[str], str],
     ) -> None:
         self._outcome = outcome
         self._job = job
@@ -50,7 +49,6 @@ class Proof:
         self._database = database
         self._found = found.versions if found is not None else None
         self._lacking = found.lacking if found is not None else ()
-        self._hide = hide
 
     def durable(self) -> tuple[AppliedRevision, ...]:
         """Those of the revisions that ran that the version rows tell of."""
@@ -82,7 +80,8 @@ class Proof:
         if not self._outcome.plan:
             return unavailable
         expected = self._outcome.expected or ()
-        reason = unavailable.__cause__ or type(unavailable).__name__
+        cause = unavailable.__cause__
+        reason = quoted(cause, self._database.secrets) if cause else type(unavailable).__name__
         return VerificationFailed(
             f"The work was done, but cannot be proved: the database "
             f"{self._database.shown_url} could not be asked afterwards ({reason}). It should be "
@@ -101,8 +100,7 @@ class Proof:
 
     def explained(self, error: Exception) -> OrchestratorError:
         """The error as the caller gets it, with what is durable all the same."""
-        told = self._translated(error)
-        told.args = (self._hide(str(told)),)
+        told = without_secrets(self._translated(error), self._database.secrets)
         if isinstance(told, TaskFailed):
             told.rolled_back = self.rolled_back(error)
         told.applied = self.durable()
@@ -135,6 +133,7 @@ class Proof:
         told = explain_task(
             cause,
             self._scripts,
+            self._database.secrets,
             task=self._outcome.task or Task.UPGRADE,
             revision=failed.step.revision if failed is not None else None,
             rolled_back=self.rolled_back(error),

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
-from orchestrator.databases.url import hide, unknown_url
+from orchestrator.databases.quoting import without_secrets
+from orchestrator.databases.secrets import NO_SECRETS, Secrets
+from orchestrator.databases.url import parse, secrets_of, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.host.heads import HeadsFile
@@ -93,19 +95,24 @@ class Resources:
             or alembic_config.url(self.config_files)
         )
 
+    @property
+    def secrets(self) -> Secrets:
+        """What must not be told, as far as it is known; asks nobody: all may have failed."""
+        known = self._known_database
+        if known is not None:
+            return known.secrets
+        try:
+            return secrets_of(parse(self._written_url)) if self._written_url else NO_SECRETS
+        except ConfigurationError:  # no URL can be read
+            return NO_SECRETS
+
     def without_secrets(self, error: E) -> E:
-        """The error, its message without secrets: scripts and drivers may have told anything."""
-        error.args = (self.hide(str(error)),)
-        return error
+        """The error, and what led to it, as it may leave the library."""
+        return without_secrets(error, self.secrets)
 
     def hide(self, text: str) -> str:
-        """The text without the secrets of the database's URL, however they are escaped."""
-        try:
-            # What env.py told is asked for only if it is known: this runs when all has failed.
-            known = self._known_database
-            return hide(text, self._written_url or (known.url if known else ""))
-        except ConfigurationError:
-            return text  # no URL can be read
+        """A traceback without secrets."""
+        return self.secrets.hide(text)
 
     @cached_property
     def config_files(self) -> tuple[Path, ...]:
@@ -222,6 +229,7 @@ class Resources:
             self.config_files,
             fingerprint,
             version_locations=self.settings.version_locations,
+            secrets=self.database.secrets,
         )
 
     def fingerprint(self) -> str:

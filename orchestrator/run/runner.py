@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from orchestrator.databases.quoting import told
+from orchestrator.databases.secrets import redacted
 from orchestrator.decision.plan import Command, Job
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.events import DatabaseReady, RunCancelled, RunFailed, RunStarted, Warned
@@ -60,12 +62,12 @@ class Runner:
             self._way = self._choose_way()
             ended = await self._way.reach_target(background)
         except OrchestratorError as error:
-            told = self._resources.without_secrets(error).report()
-            self._end("failed", self._unfinished(error.applied), told)
+            report = self._resources.without_secrets(error).report()
+            self._end("failed", self._unfinished(error.applied), report)
             raise
         except Exception as error:
             # A fault of ours; whoever waits for the terminal event must get it all the same.
-            message = self._resources.hide(str(error))
+            message = told(error, self._resources.secrets)
             report = ErrorReport(type=type(error).__name__, message=message, exit_code=1)
             self._end("failed", self._unfinished(), report)
             raise
@@ -157,7 +159,7 @@ class Runner:
 
     def _warn(self, message: str, revision: str | None = None) -> None:
         """Tell what somebody should know of, at once and in the report."""
-        message = self._resources.hide(message)
+        message = redacted(message)
         self._warnings.append(message)
         self._emit(Warned(message=message, revision=revision))
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
+from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable, TaskFailed
 from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
 from orchestrator.revisions.transactions.sqlite_driver import Driver
@@ -114,9 +115,10 @@ class SQLiteTransaction(Transaction):
                 break
             except Exception as error:
                 waited = time.monotonic() - began
-                told = self._database.explain(error)
-                if told is None or not told.busy:
-                    raise self._unavailable(f"cannot be written: {error}", waited) from error
+                known = self._database.explain(error)
+                if known is None or not known.busy:
+                    reason = told(error, self._database.secrets)
+                    raise self._unavailable(f"cannot be written: {reason}", waited) from error
                 if waited >= self._busy_seconds:
                     raise self._unavailable(
                         f"was busy with another writer for {waited:.1f} s", waited, busy=True

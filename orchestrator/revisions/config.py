@@ -42,12 +42,9 @@ def url(files: Sequence[Path]) -> str | None:
     Raises `ConfigurationError` where a file cannot be read.
     """
     try:
-        found = option(files, "sqlalchemy.url")
-    except ConfigurationError as error:
-        # The parts of it are set by env.py, as Alembic's documentation shows.
-        if isinstance(error.__cause__, configparser.InterpolationMissingOptionError):
-            return None
-        raise
+        found = _first(files, "sqlalchemy.url")
+    except configparser.InterpolationMissingOptionError:
+        return None  # the parts of it are set by env.py, as Alembic's documentation shows
     return None if found and found.startswith(PLACEHOLDER) else found
 
 
@@ -56,18 +53,32 @@ def option(files: Sequence[Path], name: str) -> str | None:
 
     Raises `ConfigurationError` where a file cannot be read.
     """
+    try:
+        return _first(files, name)
+    except configparser.InterpolationMissingOptionError as error:
+        raise ConfigurationError(
+            f"The option {name} of the Alembic config refers to another, {error.reference}, which "
+            "it does not have. A `%` in a value is written `%%`.",
+            setting="alembic_config",
+        ) from None
+
+
+def _first(files: Sequence[Path], name: str) -> str | None:
     for path in files:
         try:
             found = _of_toml(path, name) if path.suffix == ".toml" else _of_ini(path, name)
         except FileNotFoundError:
             continue
+        except configparser.InterpolationMissingOptionError:
+            raise
         except (OSError, configparser.Error, ValueError, KeyError, TypeError) as error:
+            # Not from it: its text may hold a piece of the value, and that of the password.
             raise ConfigurationError(
                 f"The Alembic config {path} cannot be read: {type(error).__name__} at "
                 f"{name}. A `%` in a value is written `%%`.",
                 setting="alembic_config",
                 source=str(path),
-            ) from error
+            ) from None
         if found:
             return found
     return None

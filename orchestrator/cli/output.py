@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from orchestrator.databases.secrets import redacted
 from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.results import RunReport, to_jsonable
@@ -74,8 +75,9 @@ def report_usage(error: Any, *, as_json: bool) -> int:
         print(error.format_message(), end="")  # Rich has printed it, where it is used
         return ConfigurationError.exit_code
     message = error.format_message()
-    for argument in filter(lambda text: "://" in text, sys.argv):
+    for argument in filter(lambda text: ":" in text and ("//" in text or "@" in text), sys.argv):
         message = message.replace(argument, redact(argument))
+    message = redacted(message)
     if error.ctx is not None:
         stderr().print(plainly(error.ctx.get_usage()), style="dim")
     ended = message if message.endswith((".", "?", "!")) else f"{message}."
@@ -141,7 +143,7 @@ def print_error(error: OrchestratorError, *, verbose: bool, hiding: Iterable[Hid
     """Tell an error on stderr; its traceback only if asked for, and never a password."""
     console = stderr()
     if verbose:
-        text = "".join(traceback.format_exception(error))
+        text = redacted("".join(traceback.format_exception(error)))
         for hide in hiding:
             text = hide(text)
         console.print(plainly(text), style="dim")

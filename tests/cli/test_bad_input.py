@@ -537,6 +537,20 @@ def test_a_database_that_is_always_busy(project: Project, begin: str) -> None:
 
 # No password anywhere
 
+
+@pytest.mark.parametrize(
+    "argument",
+    ["postgresql://me:hunter2@host/db", "me:hunter2@host/db", "host=h password=hunter2 user=me"],
+)
+def test_a_url_in_the_wrong_place_is_not_shown(project: Project, argument: str) -> None:
+    """An argument too many is told, and not the password in it."""
+    done = project.run("upgrade", "r1", argument, "--json")
+
+    assert done.code == 2
+    assert "unexpected extra argument" in done.json["error"]["message"]
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 PASSWORD = "p@ss w:rd/100%größe"
 ESCAPED = "p%40ss%20w%3Ard%2F100%25gr%C3%B6%C3%9Fe"
 FORMS = (PASSWORD, ESCAPED, ESCAPED.replace("%", "%%"), ESCAPED.replace("%20", "+"), "100%gr")

@@ -80,12 +80,16 @@ class Database(ABC):
         """
 
     @contextmanager
-    def watched(self) -> Iterator[Callable[[], bool | None]]:
-        """Ask, in the block, whether anything was committed since it began.
+    def watched(self) -> Iterator[Callable[[], int | None]]:
+        """Ask, in the block, for a number that is another one when others have committed.
 
-        By whomever; None where it cannot be told. Raises `DatabaseUnavailable`.
+        None where it cannot be told. Raises `DatabaseUnavailable`.
         """
         yield lambda: None
+
+    def dangers(self) -> tuple[str, ...]:
+        """What about the database itself takes away from what is promised, in words."""
+        return ()
 
     @abstractmethod
     def look(self, connection: Connection) -> None:

@@ -103,8 +103,8 @@ class SQLite(Database):
             raise (self.explain(error) or self._unusable(error)) from error
 
     @contextmanager
-    def watched(self) -> Iterator[Callable[[], bool | None]]:
-        """By `data_version` (https://www.sqlite.org/pragma.html#pragma_data_version)."""
+    def watched(self) -> Iterator[Callable[[], int | None]]:
+        """Ask for `data_version` (https://www.sqlite.org/pragma.html#pragma_data_version)."""
         with self.connect() as connection:
 
             def version() -> int | None:
@@ -114,13 +114,22 @@ class SQLite(Database):
                     return None  # a writer may be in the way
                 return found
 
-            before = version()
+            yield version
 
-            def committed() -> bool | None:
-                now = version()
-                return None if before is None or now is None else now != before
-
-            yield committed
+    def dangers(self) -> tuple[str, ...]:
+        """A file with several names (https://www.sqlite.org/howtocorrupt.html, 2.5)."""
+        if not self._file.exists():
+            return ()
+        several = self._file.stat().st_nlink > 1
+        if not several and not _is_mount_point(os.path.realpath(self._file)):
+            return ()
+        how = "has several names, by hard links" if several else "is itself a mount point"
+        danger = (
+            f"The file of the database {self.shown_url} {how}. Who opens it by another name has "
+            "another lock, and cannot undo what a process that was killed left half-written. Give "
+            "it one name, and mount the directory instead of the file."
+        )
+        return (danger,)
 
     def look(self, connection: Connection) -> None:
         """The first page, which says whether the file is a database."""
@@ -233,6 +242,16 @@ def file_of(url: URL) -> Path | None:
         if database in ("", ":memory:") or "mode=memory" in parts.query:
             return None
     return Path(os.path.abspath(database))
+
+
+def _is_mount_point(path: str) -> bool:
+    """Whether a file is bind-mounted, as `docker run -v app.db:/app.db` does (proc(5))."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            points = [line.split()[4] for line in mounts]
+    except OSError:
+        return False
+    return path.replace(" ", "\\040") in points
 
 
 def _identity(file: Path) -> str:

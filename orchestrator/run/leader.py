@@ -51,6 +51,8 @@ class Leader:
 
         Raises an `OrchestratorError` whose `applied` says what is durable all the same.
         """
+        for danger in self._database.dangers():
+            self._warn(danger, None)
         heads = self._resources.heads()
         scripts = self._resources.scripts(heads, self._scripts_found)
         error = self._run(scripts, cancellation)

@@ -313,6 +313,33 @@ class TestRevisionThatRollsBack:
         assert project.versions() == ["r1"]
         assert project.rows("SELECT name FROM artists") == []
 
+    @pytest.mark.parametrize(
+        "ends",
+        [
+            "op.get_bind().connection.driver_connection.rollback()",
+            'op.execute("-- all of it\\nROLLBACK")',
+            (
+                'try:\n    op.execute("INSERT OR ROLLBACK INTO artists (id, name) VALUES (1, 1)")\n'
+                "except sa.exc.IntegrityError:\n    pass"
+            ),
+        ],
+        ids=["by the driver", "after a comment", "by a conflict"],
+    )
+    @pytest.mark.parametrize("more", ["", B], ids=["last", "and goes on"])
+    def test_where_nobody_was_told(
+        self, tmp_path: Path, run: Run, zygote: Zygote, ends: str, more: str
+    ) -> None:
+        """A rollback that only the database knows of is none the less told from a commit."""
+        upgrade = f"{A}{ends}\n{more}"
+        stock = project_of(tmp_path / "stock", upgrade=upgrade)
+        project = project_of(tmp_path / "ours", upgrade=upgrade)
+        assert zygote.alembic(stock, "upgrade", "heads").code == 0
+
+        report = assert_ready(run(project, "run", "--json"), "r3")
+
+        assert "run again with a transaction for each revision" in report["warnings"][0]
+        assert project.dump() == stock.dump()
+
     def test_by_the_database_itself(self, tmp_path: Path, run: Run) -> None:
         """A conflict that rolls back is no commit: nothing is kept, and that is said."""
         twice = 'op.execute("INSERT OR ROLLBACK INTO artists (id, name) VALUES (1, 1)")'

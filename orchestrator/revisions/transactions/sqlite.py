@@ -28,10 +28,12 @@ _LONGEST_MILLISECONDS: Final = 2**31 - 1
 """What SQLite takes as a time, 24 days; more, or for ever, is that."""
 
 _NOT_IN_A_TRANSACTION: Final = ("VACUUM", "PRAGMA", "ATTACH", "DETACH", "BEGIN", "COMMIT", "END")
+_COMMENTS: Final = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _ENDS: Final = re.compile(
-    r"\s*(?:(COMMIT|END)|ROLLBACK(?!\s+(?:TRANSACTION\s+)?TO))\b", re.IGNORECASE
+    rf"{_COMMENTS}(?:(COMMIT|END)|ROLLBACK(?!\s+(?:TRANSACTION\s+)?TO))\b",
+    re.IGNORECASE | re.DOTALL,
 )
-_BEGINS: Final = re.compile(r"\s*BEGIN\b", re.IGNORECASE)
+_BEGINS: Final = re.compile(rf"{_COMMENTS}BEGIN\b", re.IGNORECASE | re.DOTALL)
 _JOURNAL_MODE: Final = re.compile(
     r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
 )
@@ -74,7 +76,9 @@ class SQLiteTransaction(Transaction):
         self._autocommit = False
         self._unsettled = False
         self._watch = ExitStack()
-        self._commits: Callable[[], bool | None] = lambda: None
+        self._version: Callable[[], int | None] = lambda: None
+        self._first: int | None = None
+        self._mark: int | None = None
         self._listen("begin", self._on_begin)
         self._listen("set_connection_execution_options", self._on_options)
         self._listen("rollback", self._on_rollback)
@@ -92,7 +96,8 @@ class SQLiteTransaction(Transaction):
 
     def begin(self) -> None:
         """Begin. Waits for another writer, then raises `DatabaseUnavailable`."""
-        self._commits = self._watch.enter_context(self._database.watched())
+        self._version = self._watch.enter_context(self._database.watched())
+        self._first = self._mark = self._version()
         if self.is_open and not self._has_written():
             self._driver.execute("ROLLBACK")
         if not self.is_open:
@@ -128,6 +133,7 @@ class SQLiteTransaction(Transaction):
         # Readers can be in the way of the commit.
         milliseconds = min(self._busy_seconds * 1000, _LONGEST_MILLISECONDS)
         self._driver.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
+        self._mark = self._version()
 
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
@@ -140,8 +146,7 @@ class SQLiteTransaction(Transaction):
         What ended it first counts: a rollback takes other revisions' work away, and what is
         committed after that is another transaction's.
         """
-        if self._ended_by is None and not self.is_open and not self._unsettled:
-            self._ended_by = "commit"  # by the driver's own method: nobody was told
+        self._notice()
         if self._ended_by == "commit":
             self.committed = True
         return self._ended_by
@@ -176,7 +181,7 @@ class SQLiteTransaction(Transaction):
         """Roll back what a pass left open, where `env.py` did not close its connection."""
         super().abandon()
         self._driver.roll_back()
-        committed = self._commits()
+        committed = self._has_committed(since=self._first)
         self._watch.close()
         if committed is not None:
             self.committed = committed
@@ -208,6 +213,27 @@ class SQLiteTransaction(Transaction):
                 busy=True,
             ) from error
 
+    def _notice(self) -> None:
+        """Find out how the transaction ended, where nobody was told.
+
+        By the driver's own methods, or by SQLite itself: a conflict that rolls back, a full disk.
+        """
+        if self._ended_by or self.is_open or self._unsettled or self._autocommit:
+            return
+        undone = self._has_committed(since=self._mark) is False
+        self._ended_by = "rollback" if undone else "commit"
+
+    def _has_committed(self, *, since: int | None) -> bool | None:
+        """Whether anything was committed, by whomever; None where it cannot be told."""
+        try:
+            # Who plays back the journal that is left at a full disk takes that for a change.
+            with self._database.connect() as another:
+                self._database.look(another)
+        except DatabaseUnavailable:
+            return None
+        now = self._version()
+        return None if since is None or now is None else now != since
+
     def _has_written(self) -> bool:
         """Whether anything may have been written in the transaction that was found open.
 
@@ -229,7 +255,7 @@ class SQLiteTransaction(Transaction):
         self._ended_by = None
         if self._autocommit:
             # Nor may another connection be in the way of what is to be done in it.
-            self._commits = lambda: None
+            self._version = lambda: None
             self._watch.close()
 
     def _on_begin(self, _: Connection) -> None:
@@ -252,8 +278,10 @@ class SQLiteTransaction(Transaction):
         self._ended_by = self._ended_by or "rollback"
 
     def _on_execute(self, _: Connection, cursor: Any, statement: str, *__: Any) -> None:
-        if self._unsettled and not _BEGINS.match(statement):
-            self._settle()
+        if not _BEGINS.match(statement):
+            self._notice()
+            if not self._autocommit:
+                self._settle()
         if ends := _ENDS.match(statement):
             self._ended_by = self._ended_by or ("commit" if ends[1] else "rollback")
         # SQLite keeps the mode in a transaction, and does not say so.

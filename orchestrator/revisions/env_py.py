@@ -184,6 +184,8 @@ class _Pass:
             yield watched(step)
         if self._rehearse:
             raise _Rehearsed
+        if not has_version_table:
+            environment.create_version_table()  # as Alembic does, also where nothing is to be run
         transaction.check()
         transaction.end()
         self._ended = True

@@ -306,6 +306,15 @@ class TestFollowing:
         assert run(project, "run", "--json").json["outcome"] == "ready"
         assert self.wait(run, project).json["outcome"] == "ready"
 
+    def test_a_project_that_has_none_yet(self, tmp_path: Path, run: Run, zygote: Zygote) -> None:
+        """A new database gets its version table, as by stock Alembic."""
+        stock, project = existing(tmp_path / "stock"), existing(tmp_path / "ours")
+        assert zygote.alembic(stock, "upgrade", "heads").code == 0
+
+        assert_ready(run(project, "run", "--json"), led=False)
+        assert project.dump() == stock.dump()
+        assert_ready(self.wait(run, project), led=False)
+
     def test_what_a_run_would_refuse_is_waited_for(self, tmp_path: Path, run: Run) -> None:
         """Somebody may see to it; at the deadline it is a timeout."""
         project = odd(tmp_path, "CREATE TABLE t (n INTEGER)")

@@ -324,6 +324,20 @@ class TestFollowing:
         assert_failed(ended, "LockTimeout")
 
 
+def test_a_database_file_with_several_names_is_warned_of(tmp_path: Path, run: Run) -> None:
+    """By who works on it: neither the lock nor SQLite's journal is found by the other name."""
+    project = odd(tmp_path)
+    (tmp_path / "other.db").hardlink_to(project.database)
+
+    report = assert_ready(run(project, "run", "--json"), "r2")
+
+    [warning] = report["warnings"]
+    assert "several names" in warning
+    (tmp_path / "other.db").unlink()
+    project.revision("r3", "r2")
+    assert assert_ready(run(project, "run", "--json"), "r3")["warnings"] == []
+
+
 def test_the_proof_of_create_is_every_table(tmp_path: Path, run: Run) -> None:
     """A table of the metadata that is not there afterwards fails the run, which names it."""
     project = existing(

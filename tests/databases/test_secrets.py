@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL, make_url
 
@@ -201,6 +201,7 @@ PAIRS: list[tuple[str, Callable[[str], str]]] = [
 
 
 @pytest.mark.parametrize(("template", "escape"), PAIRS, ids=[template for template, _ in PAIRS])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_pairs(template: str, escape: Callable[[str], str], data: st.DataObject) -> None:
     """The value of what is named like a secret is hidden, and nothing after it."""
@@ -248,5 +249,5 @@ def test_a_long_text_does_not_keep_a_run_waiting() -> None:
     """The work grows as the text does, and not as its square: this test would not end."""
     secrets = Secrets(frozenset({"hunter2%\\'"}), frozenset({"db"}))
     for char in "a%\\'= :":
-        for text in (char * 50_000, f"password{char}" * 3_000):
+        for text in (char * 30_000, f"password{char}" * 2_000):
             assert secrets.quote(text) == redacted(text)

@@ -13,7 +13,6 @@ from typing import Any, Self, TypeVar
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
-from anyio.from_thread import BlockingPortal
 
 from orchestrator.decision.plan import Command, Job, Policy
 from orchestrator.errors import OrchestratorError
@@ -99,7 +98,7 @@ class Orchestrator:
     """Brings one database to its target, together with all other processes that try.
 
     Settings are read when this is made; files and the database are first touched by a run.
-    `sinks` are called with every event, in order, in the thread that emits it. `attributes` are
+    `sinks` are called with every event, in order, in a thread that emits. `attributes` are
     objects for an `env.py` that asks for them, as its `context.config.attributes`.
     """
 
@@ -203,8 +202,7 @@ class Orchestrator:
         broadcast = Broadcast(secrets.token_hex(6), sinks)
         run = Run(Runner(self._resources, job, broadcast), broadcast)
         raised: BaseException | None = None
-        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
-            broadcast.attach(portal)
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(run._main, tasks)
             try:
                 yield run

@@ -6,14 +6,18 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Final
 
+from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.errors import ConfigurationError
+
+_PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+"""This library's own files, which are never the script that is wrong."""
 
 
 @contextmanager
@@ -44,17 +48,26 @@ def explained(
         place = in_hand if in_hand and file != in_hand else f"{file}, line {line}"
         if isinstance(error, (SyntaxError, ImportError)):
             place = f"{file}, line {line}"
+        reason = told(error, secrets) or "Alembic has no words for it"
         raise ConfigurationError(
-            f"The script {place}, cannot be imported: {type(error).__name__}: "
-            f"{told(error, secrets)}.",
+            f"The script {place}, cannot be imported: {type(error).__name__}: {reason}.",
             setting=setting,
             scripts_failed=scripts_failed and not isinstance(error, OSError),
         ) from error
 
 
 def file_in_hand(error: BaseException) -> str | None:
-    """The revision file that Alembic was making a script of; its error may not name it."""
+    """The revision file that was made a script of, or looked at; its error may not name it."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
+        script = frame.f_locals.get("script")
+        if isinstance(script, Script):
+            return script.path
+        scripts = getattr(frame.f_locals.get("self"), "directory", None)
+        if isinstance(error, AssertionError) and isinstance(scripts, ScriptDirectory):
+            # By this id Alembic means that there is no revision.
+            based = scripts.revision_map._revision_map.get("base")
+            if isinstance(based, Script):
+                return based.path
         if frame.f_code.co_name == "_from_path":  # in Alembic 1.20; the other in older ones
             return str(frame.f_locals.get("path"))
         if frame.f_code.co_name == "_from_filename":
@@ -66,7 +79,8 @@ def where(error: BaseException, within: str = "") -> tuple[str | None, int | Non
     """The file and line at which an error arose, the innermost below a directory if given."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno
-    frames: list[Any] = list(traceback.extract_tb(error.__traceback__))
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if not frame.filename.startswith(_PACKAGE)]
     inside = [frame for frame in frames if within and frame.filename.startswith(within)]
     # Without a directory: the innermost frame that is a script, not a library's.
     outside = [

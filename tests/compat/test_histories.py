@@ -102,3 +102,20 @@ def test_head_is_one(tmp_path: Path, run: Run) -> None:
 
     assert_failed(run(project, "run", "--target", "head", "--json"), "ConfigurationError", "a2, b2")
     assert project.tables() == []
+
+
+@pytest.mark.parametrize(
+    "heading", ['revision = "base"', 'revision = "r2"\ndown_revision = 5'], ids=["base", "parent"]
+)
+def test_a_heading_that_alembic_stumbles_over_names_its_file(tmp_path: Path, heading: str) -> None:
+    """Also where the error arises outside of the file: no file of this library is the script."""
+    project = existing(tmp_path)
+    project.revision("r1", None)
+    file = project.write(
+        "migrations/versions/wrong.py",
+        f"down_revision = None\n{heading}\ndef upgrade():\n    pass\n",
+    )
+
+    message = assert_failed(project.run("run", "--json"), "ConfigurationError", str(file))
+
+    assert "orchestrator/revisions" not in message

@@ -1,7 +1,8 @@
 """Keeps the host application's logging as it is while scripts are loaded and `env.py` runs.
 
 The standard `env.py` calls `logging.config.fileConfig`, which replaces the root logger's
-handlers and disables every logger that is not in its file.
+handlers, closes every handler, and disables every logger that is not in its file. An application
+that a script imports may configure loggers of its own, and check that it has.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 
 def _file_config(*args: Any, **options: Any) -> Any:
@@ -39,9 +41,11 @@ _CONFIGURATORS = (
     (logging.config.dictConfig, _dict_config),
     (logging.basicConfig, _basic_config),
 )
+_DEFAULTS: Final = (logging.NOTSET, False, True, (), ())
+"""The settings of a logger that nobody has configured."""
 _originals: dict[str, Callable[..., Any]] = {}
 _threads: list[int] = []
-"""Those that configure nothing, each as often as it has said so."""
+"""Those whose configuration is put back, each as often as it has said so."""
 _kept: _Kept | None = None
 _entering = threading.Lock()
 
@@ -58,7 +62,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def host_logging_kept() -> Iterator[None]:
-    """Make configuring logging a no-op in this thread, and put back what was set by hand.
+    """Let configuring logging in this thread touch new loggers only; put back what is set by hand.
+
+    A logger that is made in the block keeps what it got there: its handlers, too. The module that
+    gave them is executed once in a process, and may count on them later; and nobody of the host
+    had that logger. One that was a placeholder has descendants, whose records the host gets, such
+    as `alembic.runtime`: it has a logger's defaults again. Until the end of the block it keeps the
+    handlers that a configurator gave it, since scripts may look for them.
 
     Other threads configure logging as ever. Of several that are in such a block at once the
     last one puts back what the first one found.
@@ -82,9 +92,11 @@ class _Kept:
     """Logging as it was found; while this lasts, the configurators ask who calls them."""
 
     def __init__(self) -> None:
-        self._loggers = {logger: _settings(logger) for logger in _loggers()}
-        handlers = {handler for logger in self._loggers for handler in logger.handlers}
-        self._handlers = {handler: _handler_settings(handler) for handler in handlers}
+        self._found = _Settings(_loggers())
+        loggers = logging.root.manager.loggerDict.items()
+        self._placeholders = [
+            name for name, one in list(loggers) if not isinstance(one, logging.Logger)
+        ]
         self._disabled_level = logging.root.manager.disable
         self._codes = [(configurator, configurator.__code__) for configurator, _ in _CONFIGURATORS]
         for configurator, stand_in in _CONFIGURATORS:
@@ -96,26 +108,101 @@ class _Kept:
         """Let logging be as it was."""
         for configurator, code in self._codes:
             configurator.__code__ = code
-        for logger, settings in self._loggers.items():
+        self._found.put_back()
+        for logger in self._new_from_placeholders():
+            _restore(logger, *_DEFAULTS)
+        logging.disable(self._disabled_level)
+
+    @contextmanager
+    def put_back_at_once(self) -> Iterator[None]:
+        """Undo what a configurator does in the block to those that were there before.
+
+        Back to what they were just now: another thread may have configured them meanwhile.
+        """
+        with _handlers_hidden():
+            found = self._found.loggers
+            before = _Settings([logger for logger in _loggers() if logger in found])
+            new = {logger: _settings(logger) for logger in _loggers() if logger not in found}
+            try:
+                yield
+            finally:
+                before.put_back()
+                placeholders = self._new_from_placeholders()
+                for logger in _loggers():
+                    if logger in found:
+                        continue
+                    level, disabled, propagate, _, filters = new.get(logger, _DEFAULTS)
+                    # A module of the host that a script is the first to import is not silenced
+                    # because the configuration of the script does not name it.
+                    logger.disabled = disabled
+                    # Without handlers of its own it decides on nothing but what the host's get.
+                    if not logger.handlers or logger in placeholders:
+                        _restore(
+                            logger, level, disabled, propagate, tuple(logger.handlers), filters
+                        )
+
+    def _new_from_placeholders(self) -> list[logging.Logger]:
+        ones = [logging.root.manager.loggerDict.get(name) for name in self._placeholders]
+        return [one for one in ones if isinstance(one, logging.Logger)]
+
+
+class _Settings:
+    """What these loggers have, and their handlers."""
+
+    def __init__(self, loggers: list[logging.Logger]) -> None:
+        self.loggers = {logger: _settings(logger) for logger in loggers}
+        handlers = {handler for logger in loggers for handler in logger.handlers}
+        self._handlers = {handler: _handler_settings(handler) for handler in handlers}
+
+    def put_back(self) -> None:
+        for logger, settings in self.loggers.items():
             if _settings(logger) != settings:
                 _restore(logger, *settings)
         for handler, (level, formatter, filters) in self._handlers.items():
             handler.setLevel(level)
             handler.setFormatter(formatter)
             handler.filters[:] = filters
-        logging.disable(self._disabled_level)
 
 
 def configure_elsewhere(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """What a configurator of logging does meanwhile: its work, unless a script called it."""
-    if threading.get_ident() in _threads:
-        return None
-    return _originals[name](*args, **options)
+    """What a configurator of logging does meanwhile: its work, of which a script's is put back."""
+    kept = _kept
+    if kept is None or threading.get_ident() not in _threads:
+        return _originals[name](*args, **options)
+    if name == "basicConfig":
+        # It configures the root logger and nothing else, and by `force` closes its handlers.
+        stand_in = {**vars(logging), "root": logging.RootLogger(logging.WARNING)}
+        return _copy(_originals[name], stand_in)(*args, **options)
+    with kept.put_back_at_once():
+        return _originals[name](*args, **options)
 
 
-def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
+@contextmanager
+def _handlers_hidden() -> Iterator[None]:
+    """Hide the handlers that exist from a configurator, which would close all of them.
+
+    By their two registers, in Python 3.11 to 3.13; what is new is entered in them afterwards. The
+    objects stay the same: at its exit the process flushes what is in that very list.
+    """
+    module: Any = logging
+    with module._lock:
+        names, references = module._handlers, module._handlerList
+        # A copy, since an incremental configuration asks for handlers by name.
+        module._handlers, module._handlerList = WeakValueDictionary(names), []
+        try:
+            yield
+        finally:
+            for name, handler in list(module._handlers.items()):
+                names.setdefault(name, handler)
+            references.extend(module._handlerList)
+            module._handlers, module._handlerList = names, references
+
+
+def _copy(function: Callable[..., Any], names: dict[str, Any] | None = None) -> Callable[..., Any]:
     code: CodeType = function.__code__
-    copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    copy = FunctionType(
+        code, names or function.__globals__, function.__name__, function.__defaults__
+    )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.compat.projects import ENV_PY, INI, Existing, assert_ready, existing
+from tests.compat.projects import ENV_PY, INI, Existing, assert_failed, assert_ready, existing
 
 LOGGING_INI = """
 [loggers]
@@ -167,7 +167,7 @@ def test_host_logging_is_kept_from_revision_files(tmp_path: Path) -> None:
 
 
 def test_the_command_keeps_its_words(tmp_path: Path) -> None:
-    """The console script runs the standard `env.py`; what that configures is not configured."""
+    """The console script runs the standard `env.py`; what that configures of others is put back."""
     code = CONFIGURATIONS["fileConfig"]
     env = ENV_PY.replace("from sqlalchemy", f"{dedent(code)}\nfrom sqlalchemy", 1)
     project = existing(tmp_path, env=env, ini=INI + LOGGING_INI)
@@ -177,6 +177,154 @@ def test_the_command_keeps_its_words(tmp_path: Path) -> None:
 
     assert_ready(ended, "r1")
     assert "Context impl" not in ended.stderr
+
+
+OWN_LOGGER = """
+import logging, logging.config
+
+logging.getLogger("appl.earlier")
+logging.config.dictConfig({
+    "version": 1,
+    "handlers": {"task": {"class": "logging.StreamHandler"}},
+    "loggers": {"appl.task": {"handlers": ["task"]}},
+})
+if [one.name for one in logging.getLogger("appl.task").handlers] != ["task"]:
+    raise RuntimeError("the log reader 'task' is not a handler of 'appl.task'")
+"""
+
+
+def test_an_application_configures_loggers_of_its_own(tmp_path: Path) -> None:
+    """Imported by `env.py`, it finds what it has configured; in later passes it does so, too."""
+    look = "import logging, appl\nassert logging.getLogger('appl.task').handlers, 'lost'\n"
+    project = existing(tmp_path, env=look + ENV_PY)
+    project.write("appl.py", OWN_LOGGER)
+    project.revision("r1", None)
+
+    assert_ready(project.run("run", "--json"), "r1")
+
+    file = project.revision("r2", "r1")
+    file.write_text(f"{look}{file.read_text()}")
+    assert_ready(project.run("run", "--json"), "r2")
+
+
+def test_handlers_that_existed_are_not_closed(tmp_path: Path) -> None:
+    """Attached or not, they work on, have their names, and are flushed when the process ends."""
+    dictionary, file = CONFIGURATIONS["dictConfig"], CONFIGURATIONS["fileConfig"]
+    code = "\n".join(map(dedent, (dictionary, file, CONFIGURATIONS["basicConfig"])))
+    env = ENV_PY.replace("from sqlalchemy", f"{code}\nfrom sqlalchemy", 1)
+    project = existing(tmp_path, env=env, ini=INI + LOGGING_INI)
+    project.revision("r1", None)
+
+    ended = project.python(
+        """
+        import logging, logging.handlers
+        import anyio
+        from orchestrator import Orchestrator
+
+        class Watched(logging.Handler):
+            closed = False
+            def close(self):
+                self.closed = True
+                super().close()
+
+        attached, loose = Watched(), Watched()
+        attached.set_name("console")
+        logging.getLogger().addHandler(attached)
+        late = logging.handlers.MemoryHandler(100, logging.ERROR, logging.StreamHandler())
+        late.buffer.append(logging.makeLogRecord({"msg": "flushed at the end"}))
+        anyio.run(Orchestrator.from_config().run)
+        assert not attached.closed and not loose.closed
+        assert logging._handlers["console"] is attached
+        """
+    )
+
+    assert ended.code == 0, ended.stderr
+    assert "flushed at the end" in ended.stderr
+
+
+def test_a_placeholder_is_no_way_to_the_hosts_log(tmp_path: Path) -> None:
+    """A logger above others that existed has its handlers for the block, and the level never."""
+    ini = LOGGING_INI.replace("handlers =\nqualname = alembic", "handlers = console\nqualname = up")
+    code = f"""{dedent(CONFIGURATIONS["fileConfig"])}
+import logging
+assert logging.getLogger("up").handlers and logging.getLogger("up").propagate
+assert logging.getLogger("up").level == logging.NOTSET
+logging.getLogger("up.host").info("told by the host")
+"""
+    env = ENV_PY.replace("from sqlalchemy", f"{code}\nfrom sqlalchemy", 1)
+    project = existing(tmp_path, env=env, ini=INI + ini)
+    project.revision("r1", None)
+
+    ended = project.python(
+        """
+        import logging
+        import anyio
+        from orchestrator import Orchestrator
+
+        logging.getLogger("up.host")
+        anyio.run(Orchestrator.from_config().run)
+        up = logging.getLogger("up")
+        assert up.level == logging.NOTSET and not up.handlers and not up.disabled
+        """
+    )
+
+    assert ended.code == 0, ended.stderr
+    assert "told by the host" not in ended.stderr
+
+
+def test_what_the_host_gets_is_its_own_to_decide(tmp_path: Path) -> None:
+    """A configurator's level of a new logger counts where it has handlers of its own."""
+    levels = "{'sqlalchemy.engine': {'level': 'INFO'}, 'alembic': {'level': 'INFO'}}"
+    code = f"logging.config.dictConfig({{'version': 1, 'loggers': {levels}}})"
+    project = existing(tmp_path, env=f"import logging, logging.config\n{code}\n{ENV_PY}")
+    project.revision("r1", None)
+
+    ended = project.python(
+        """
+        import logging
+        import anyio
+        from orchestrator import Orchestrator
+
+        logging.getLogger().addHandler(logging.StreamHandler())
+        anyio.run(Orchestrator.from_config().run)
+        logging.getLogger("alembic.runtime.migration").info("told by alembic")
+        logging.getLogger("sqlalchemy.engine.Engine").info("told by sqlalchemy")
+        """
+    )
+
+    assert ended.code == 0, ended.stderr
+    assert not ended.stderr
+
+
+def test_modules_that_scripts_import_first_are_not_silenced(tmp_path: Path) -> None:
+    """A configurator disables what its configuration does not name; here it does not."""
+    code = f"""
+import logging
+logging.getLogger("models")
+{dedent(CONFIGURATIONS["fileConfig"])}
+assert not logging.getLogger("models").disabled
+"""
+    env = ENV_PY.replace("from sqlalchemy", f"{code}\nfrom sqlalchemy", 1)
+    project = existing(tmp_path, env=env, ini=INI + LOGGING_INI)
+    project.revision("r1", None)
+
+    assert_ready(project.run("run", "--json"), "r1")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "logging.config.dictConfig({'version': 2})",
+        "logging.config.fileConfig('absent.ini')",
+        "logging.basicConfig(level='no such level')",
+    ],
+)
+def test_a_configurator_that_raises_raises(tmp_path: Path, code: str) -> None:
+    """As with the `alembic` command: what is wrong with a configuration is told."""
+    project = existing(tmp_path, env=f"import logging, logging.config\n{code}\n{ENV_PY}")
+    project.revision("r1", None)
+
+    assert_failed(project.run("run", "--json"), "ConfigurationError", "env.py")
 
 
 def test_other_threads_configure_as_ever(tmp_path: Path) -> None:

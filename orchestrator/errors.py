@@ -138,18 +138,26 @@ class StateRefused(OrchestratorError):
 class DatabaseUnavailable(OrchestratorError):
     """The database cannot be opened, or is busy. `url` is redacted.
 
-    `busy` says whether another process's work was in the way, so that trying again helps.
+    `busy` says whether another process's work was in the way, so that trying again helps;
+    `damaged` whether the file is, so that nothing but a backup does.
     """
 
     exit_code = 5
 
     def __init__(
-        self, message: str, *, url: str, waited_seconds: float = 0.0, busy: bool = False
+        self,
+        message: str,
+        *,
+        url: str,
+        waited_seconds: float = 0.0,
+        busy: bool = False,
+        damaged: bool = False,
     ) -> None:
         super().__init__(message)
         self.url = url
         self.waited_seconds = waited_seconds
         self.busy = busy
+        self.damaged = damaged
 
 
 class Interrupted(BaseException):

@@ -185,6 +185,15 @@ class SQLite(Database):
                 url=self.shown_url,
                 busy=True,
             )
+        if code == sqlite3.SQLITE_CORRUPT:
+            return DatabaseUnavailable(
+                f"The database {self.shown_url} is damaged: "
+                f"{told(getattr(error, 'orig', error), self.secrets)}. Restore it from a backup. A "
+                "file that is reached by two names (a hard link, a bind mount of the file alone) "
+                "loses its journal: let every process use one name.",
+                url=self.shown_url,
+                damaged=True,
+            )
         return self._unusable(error) if code in _UNUSABLE else None
 
     def lock(self, holder: Holder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -99,6 +100,7 @@ class _Pass:
         self._asked = asked
         self._transaction: Transaction | None = None
         self._failure: BaseException | None = None
+        self._step: Step | None = None
 
     def run(self) -> None:
         context = PassContext(
@@ -116,6 +118,9 @@ class _Pass:
         except (WayOut, Interrupted, KeyboardInterrupt):
             raise
         except BaseException as error:
+            if self._failure is None and self._step is not None and self._at_version_row(error):
+                advice = self._transaction.advice(error) if self._transaction else None
+                self._failure = StepFailed(self._step, error, advice=advice)
             if self._failure is not None:
                 raise self._failure from error
             # An env.py may end its work by sys.exit(), as the `alembic` command lets it.
@@ -181,7 +186,9 @@ class _Pass:
             if not has_version_table:
                 environment.create_version_table()
                 has_version_table = True
+            self._step = step
             yield watched(step)
+            self._step = None
         if self._rehearse:
             raise _Rehearsed
         if not has_version_table:
@@ -189,6 +196,13 @@ class _Pass:
         transaction.check()
         transaction.end()
         self._ended = True
+
+    def _at_version_row(self, error: BaseException) -> bool:
+        """Whether Alembic raised it at a step's version row, and nobody was in the way."""
+        frames = traceback.extract_tb(error.__traceback__)
+        unavailable = self._options.database.explain(error)
+        busy = unavailable is not None and unavailable.busy
+        return not busy and any(frame.name == "update_to_step" for frame in frames)
 
     def _fail(self, error: StepFailed | OrchestratorError) -> None:
         self._failure = error
@@ -222,9 +236,13 @@ class _Pass:
     def _check_database(self, connection: Connection, schema: str | None) -> None:
         env_py, database = self._scripts.directory.env_py_location, self._options.database
         if not database.same_as(connection):
+            own, shown = redact(connection.engine.url), database.shown_url
+            if own == shown:  # a relative path, and env.py has changed the working directory
+                there = type(database)(connection.engine.url)
+                own, shown = there.identity, database.identity
             raise ConfigurationError(
-                f"{env_py} connects to {redact(connection.engine.url)}, but the orchestrator's "
-                f"database is {database.shown_url}. Nothing was changed. Make both name the same "
+                f"{env_py} connects to {own}, but the orchestrator's "
+                f"database is {shown}. Nothing was changed. Make both name the same "
                 "database: `database_url` sets the orchestrator's.",
                 setting="database_url",
             )

@@ -61,8 +61,10 @@ class Proof:
     def disproof(self) -> VerificationFailed | None:
         """What contradicts the success that the pass claims."""
         expected, found = self._outcome.expected, self._found or ()
-        if expected is None or set(expected) != set(found):
-            return self._unproven(expected or (), "The work was not kept")
+        if expected is None:
+            return self._unended()
+        if set(expected) != set(found):
+            return self._unproven(expected, "The work was not kept")
         if self._lacking:
             return self._unproven(
                 expected,
@@ -111,9 +113,19 @@ class Proof:
         return VerificationFailed(
             f"{what}: the database {self._database.shown_url} should be at "
             f"{', '.join(expected) or 'base'}, and is at {', '.join(found) or 'base'}. "
-            "Something rolled the transaction back: see whether env.py or a revision swallows "
-            "an error.",
+            "That is not what the run wrote: something rolled it back, or changed it afterwards. "
+            "See whether env.py or a revision swallows an error, or anything else writes to "
+            "the database or replaces it.",
             expected=expected,
+            found=found,
+        )
+
+    def _unended(self) -> VerificationFailed:
+        found = self._found or ()
+        return VerificationFailed(
+            f"The work had not ended when env.py did: the database {self._database.shown_url} is "
+            f"at {', '.join(found) or 'base'}, and what is not committed is not kept. See whether "
+            "env.py hands the work to a thread and does not wait for it, or swallows an error.",
             found=found,
         )
 

@@ -360,3 +360,77 @@ class TestArguments:
         project.revision("r1", None)
 
         assert_ready(run(project, "run", "--json"), "r1")
+
+
+def test_what_env_py_undoes_afterwards_is_told_as_what_it_is(tmp_path: Path) -> None:
+    """A version row that is deleted after the commit was not rolled back for certain."""
+    after = """
+with connectable.begin() as connection:
+    connection.exec_driver_sql("DELETE FROM alembic_version")
+"""
+    project = existing(tmp_path, env=ENV_PY + after)
+    project.revision("r1", None)
+
+    message = assert_failed(
+        project.run("run", "--json"), "VerificationFailed", "not what the run wrote", "afterwards"
+    )
+
+    assert "should be at r1, and is at base" in message
+
+
+def test_the_same_relative_url_is_told_by_its_paths(tmp_path: Path) -> None:
+    """`env.py` changes the working directory: two files have one URL."""
+    (tmp_path / "elsewhere").mkdir()
+    project = existing(tmp_path, env=f"import os\nos.chdir('elsewhere')\n{ENV_PY}")
+    project.revision("r1", None)
+
+    assert_failed(
+        project.run("run", "--json", "--database-url", "sqlite:///app.db"),
+        "ConfigurationError",
+        f"{tmp_path / 'elsewhere' / 'app.db'}",
+        f"database is sqlite:{tmp_path / 'app.db'}",
+    )
+
+
+def test_a_version_row_that_is_gone_names_the_revision(tmp_path: Path) -> None:
+    """Alembic raises at the row of the revision that deleted it, outside of the revision."""
+    project = existing(tmp_path)
+    project.revision("r1", None)
+    file = project.revision("r2", "r1", "op.execute('DELETE FROM alembic_version')")
+
+    assert_failed(
+        project.run("run", "--json"), "TaskFailed", "at revision r2", str(file), "as it was before"
+    )
+    assert not project.tables()
+
+
+def test_work_that_env_py_does_not_wait_for_is_told(tmp_path: Path) -> None:
+    """It had not ended when `env.py` did: nothing is said of a rollback."""
+    env = """
+import threading
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+waits, ran = threading.Event(), threading.Event()
+
+def migrate():
+    with create_engine("sqlite:///app.db", poolclass=pool.NullPool).connect() as connection:
+        context.configure(connection=connection, on_version_apply=lambda **_: wait())
+        with context.begin_transaction():
+            context.run_migrations()
+
+def wait():
+    ran.set()
+    waits.wait(5)
+
+threading.Thread(target=migrate, daemon=True).start()
+ran.wait(30)
+"""
+    project = existing(tmp_path, env=env)
+    project.revision("r1", None)
+
+    message = assert_failed(
+        project.run("run", "--json"), "VerificationFailed", "had not ended when env.py did", "wait"
+    )
+
+    assert "rolled" not in message

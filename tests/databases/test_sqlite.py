@@ -161,3 +161,15 @@ class TestCommitDuringTheProbe:
             rows = SQLite(engine.url).version_rows(connection, "alembic_version", None)
             assert rows == ("r1",)
         leader.close()
+
+
+def test_a_damaged_file_is_told_as_damaged(file: Path) -> None:
+    """Nothing is said to be intact, and what to do is restoring it."""
+    with file.open("r+b") as damaged:
+        damaged.seek(100)  # the header of the first page's tree
+        damaged.write(b"\xff" * 8)
+    with pytest.raises(DatabaseUnavailable, match=r"is damaged: .* Restore it") as error:
+        ask(file, "SELECT * FROM t")
+    assert error.value.damaged
+    assert not error.value.busy
+    assert "changed" not in str(error.value)

@@ -173,6 +173,8 @@ def configure_elsewhere(name: str, args: tuple[Any, ...], options: dict[str, Any
         # It configures the root logger and nothing else, and by `force` closes its handlers.
         stand_in = {**vars(logging), "root": logging.RootLogger(logging.WARNING)}
         return _copy(_originals[name], stand_in)(*args, **options)
+    if name == "fileConfig" and (args[0] if args else options.get("fname", "")) is None:
+        return None  # `config.config_file_name` where settings take the place of an alembic.ini
     with kept.put_back_at_once():
         return _originals[name](*args, **options)
 

@@ -22,16 +22,21 @@ from typing import Any, Final
 
 from orchestrator.decision.state import KnownTarget, ScriptLocations
 from orchestrator.host.directory import replace_shared
+from orchestrator.host.project_modules import (
+    INSTALLED,
+    LIBRARIES,
+    ProjectModules,
+    Status,
+    status,
+    status_of,
+)
 from orchestrator.settings import Settings
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _SIZE_LIMIT: Final = 1_000_000
 """No file of ours comes near it; whatever else has the name is not read into memory."""
 _KEPT_SECONDS: Final = 90 * 24 * 3600
 _PLAIN: Final = 2  # the last format of marshal's in which equal values are equal bytes
-_LIBRARIES: Final = ("alembic", "orchestrator")
-_INSTALLED: Final = ("site-packages", "dist-packages")
-_STANDARD: Final = os.path.join(os.path.dirname(os.__file__), "")
 _OF_EACH_PROCESS: Final = frozenset(
     {
         *("_", "OLDPWD", "PWD", "SHLVL", "HOSTNAME", "PYTEST_CURRENT_TEST"),
@@ -85,7 +90,8 @@ class HeadsFile:
                 }
             )
             scripts, digest = self._scripts(locations)
-            if values["fingerprint"] != digest or values["modules"] != _told(values["of"]):
+            modules = ProjectModules(**values["of"])
+            if values["fingerprint"] != digest or values["modules"] != _digest(modules.told()):
                 return None
             known = KnownTarget(
                 **{**values["known"], "versions": tuple(values["known"]["versions"])}
@@ -105,20 +111,20 @@ class HeadsFile:
     def store(self, known: KnownTarget, locations: ScriptLocations, fingerprint: str) -> None:
         """Remember the target of scripts that had this fingerprint when they were loaded.
 
-        With the modules of the project that are loaded now; not where one of them has changed
-        since this was made, since nobody can tell what was loaded. Only a shortcut is lost where
-        the file cannot be written.
+        With the modules of the project that are loaded now; not where one of them, or what could
+        be imported beside it, has changed since this was made: nobody can tell what was loaded.
+        Only a shortcut is lost where the file cannot be written.
         """
-        modules = _modules()
-        if self._key is None or any(_changed_since(self._made_ns, path) for path in modules):
+        modules = ProjectModules.loaded()
+        if self._key is None or modules.changed_since(self._made_ns):
             return
         content = {
             "format": _FORMAT,
             "key": self._key,
             "locations": asdict(locations),
             "fingerprint": fingerprint,
-            "of": modules,
-            "modules": _told(modules),
+            "of": asdict(modules),
+            "modules": _digest(modules.told()),
             "known": asdict(known),
         }
         with suppress(OSError):
@@ -148,41 +154,17 @@ class HeadsFile:
             os.path.join(script_directory, "versions")
         ]
         scripts = [file for directory in directories for file in _files(directory, locations)]
-        libraries = (os.path.join(resolve(f"{name}:"), "__init__.py") for name in _LIBRARIES)
-        installed = (path for path in sys.path if path.endswith(_INSTALLED))
+        libraries = (os.path.join(resolve(f"{name}:"), "__init__.py") for name in LIBRARIES)
+        installed = (path for path in sys.path if path.endswith(INSTALLED))
         env_py = os.path.join(script_directory, "env.py")
         config_files = map(str, self._config_files)
         others = (*libraries, *installed, *config_files, os.path.abspath(".env"), env_py)
-        files = [(path, _stat(path)) for path in others]
-        told = marshal.dumps((files, scripts, self._environment), _PLAIN)
-        return [path for path, _ in scripts], _digest(told)
+        files = [(path, status_of(path)) for path in others]
+        return [path for path, _ in scripts], _digest((files, scripts, self._environment))
 
 
 def _environment() -> list[tuple[str, str]]:
     return sorted(item for item in os.environ.items() if item[0] not in _OF_EACH_PROCESS)
-
-
-def _modules() -> list[str]:
-    """The files of all modules that are of this project, and of no library."""
-    found = set()
-    for name, module in list(sys.modules.items()):
-        # Not getattr(): there are modules that import others when they are asked for anything.
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and name.partition(".")[0] not in _LIBRARIES:
-            path = os.path.abspath(file)
-            installed = any(f"/{directory}/" in path for directory in _INSTALLED)
-            if not installed and not path.startswith(_STANDARD):
-                found.add(path)
-    return sorted(found)
-
-
-def _told(paths: list[str]) -> str:
-    return _digest(marshal.dumps([(path, _stat(path)) for path in paths], _PLAIN))
-
-
-def _changed_since(moment_ns: int, path: str) -> bool:
-    status = _stat(path)
-    return status is not None and status[2] >= moment_ns
 
 
 def _are_named(versions: Sequence[str], scripts: list[str]) -> bool:
@@ -191,8 +173,8 @@ def _are_named(versions: Sequence[str], scripts: list[str]) -> bool:
     return bool(versions) and all(any(one in name for name in names) for one in versions)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def _digest(told: Any) -> str:
+    return hashlib.blake2b(marshal.dumps(told, _PLAIN), digest_size=16).hexdigest()
 
 
 def resolve(location: str) -> str:
@@ -204,20 +186,6 @@ def resolve(location: str) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(f"{package} is not a package")
     return os.path.join(os.path.abspath(next(iter(spec.submodule_search_locations))), *parts)
-
-
-Status = tuple[int, int, int] | None
-
-
-def _stat(path: str) -> Status:
-    try:
-        return _status(os.stat(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _status(status: os.stat_result) -> Status:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _files(directory: str, locations: ScriptLocations) -> list[tuple[str, Status]]:
@@ -233,7 +201,7 @@ def _files(directory: str, locations: ScriptLocations) -> list[tuple[str, Status
                 path = f"{directory}/{entry.name}"
                 if not entry.is_dir():
                     try:
-                        found.append((path, _status(entry.stat())))
+                        found.append((path, status(entry.stat())))
                     except FileNotFoundError:
                         found.append((path, None))  # a link that leads nowhere
                 elif locations.sourceless if entry.name == "__pycache__" else locations.recursive:

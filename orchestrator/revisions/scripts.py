@@ -55,6 +55,9 @@ class Scripts:
         self._secrets = secrets
         with explained(secrets=secrets):
             self.directory = _directory(config, version_locations, secrets)
+        self._given = self.directory.version_locations
+        self.moved = False
+        """Whether `env.py` has said where they lie, even if no other than was known."""
         self._load()
 
     def reload(self) -> None:
@@ -62,7 +65,9 @@ class Scripts:
 
         Raises `ConfigurationError` as making them does.
         """
-        if self.locations() != self._loaded:
+        changed = self.locations() != self._loaded
+        self.moved |= changed or self.directory.version_locations is not self._given
+        if changed:
             self._load()
 
     @property

@@ -169,6 +169,8 @@ class Leader:
             return
         if before.unknown or not ended.versions or scripts.missing(before.target, ended.versions):
             return
+        if scripts.moved:
+            return  # env.py may have looked for directories, and find another next time
         heads.store(
             replace(known, versions=ended.versions), scripts.locations(), scripts.fingerprint
         )

@@ -261,7 +261,7 @@ class TestSetByEnvPy:
         assert_ready(run(project, "run", "--target", "r2", "--json"), "r2")
 
     def test_a_whole_life(self, tmp_path: Path, run: Run, zygote: Zygote, call: str) -> None:
-        """Migrated as by stock Alembic, current afterwards, and warm at the next start."""
+        """Migrated as by stock Alembic, and current afterwards."""
         stock = self.project(tmp_path / "stock", call)
         project = self.project(tmp_path / "ours", call)
         assert zygote.alembic(stock, "upgrade", "heads").code == 0
@@ -272,11 +272,21 @@ class TestSetByEnvPy:
         status = run(project, "status", "--json").json
         assert (status["state"], status["pending"]) == ("current", [])
         assert_ready(run(project, "wait", "--json"), "r2", led=False)
-        (tmp_path / "ours/migrations/env.py").write_text("raise AssertionError('was run')")
-        assert run(project, "run", "--json").code == 2  # it is part of what is remembered
-        project.write("migrations/env.py", ADDS_PLUGINS.format(call=call))
-        assert_ready(run(project, "run", "--json"), "r2", led=False)
-        assert project.heads.exists()
+
+    def test_is_asked_at_each_start(self, tmp_path: Path, run: Run, call: str) -> None:
+        """It may have looked for them: a directory that is added is found at the next start."""
+        found = 'sorted(__import__("glob").glob("plugins/*/versions"))'
+        env = ADDS_PLUGINS.format(call=call).replace('"plugins"]', f"*{found}]")
+        options = ini("version_locations = migrations/versions")  # so that nothing changes at first
+        project = existing(tmp_path, env=env, ini=options)
+        project.revision("r1", None)
+        assert_ready(run(project, "run", "--json"), "r1")
+        assert not list(project.state.glob("heads-*.json"))
+
+        project.write("plugins/one/versions/r2.py", project.revision("r2", "r1").read_text())
+        (tmp_path / "migrations/versions/r2.py").unlink()
+
+        assert_ready(run(project, "run", "--json"), "r2")
 
 
 def test_the_setting_wins_over_the_config(tmp_path: Path, run: Run) -> None:

@@ -170,9 +170,9 @@ def test_another_version_of_alembic_remembers_nothing(
         b"[]",
         b"null",
         b"\xff\xfe",
-        b'{"format": 3}',
+        b'{"format": 4}',
         b"[" * 100_000,
-        b'{"format": 3, "key": null, "locations": null, "fingerprint": null, "known": null}',
+        b'{"format": 4, "key": null, "locations": null, "fingerprint": null, "known": null}',
     ],
 )
 def test_a_damaged_file_is_ignored(scripts: Project, damage: bytes) -> None:
@@ -348,7 +348,7 @@ def test_a_huge_file_is_not_read_into_memory(project: Project, tmp_path: Path) -
     """Whatever somebody has put there costs a bounded read, and makes nobody ready."""
     path = tmp_path / "heads.json"
     with path.open("wb") as file:
-        file.write(b'{"format": 3, "key": "')
+        file.write(b'{"format": 4, "key": "')
         file.truncate(1 << 40)
 
     heads = HeadsFile(path, open_shared, key=("k",), config_files=())
@@ -410,6 +410,55 @@ def test_a_module_that_changed_during_the_run_leaves_nothing_remembered(
     heads.store(KNOWN, locations_of(), heads.fingerprint(locations_of()))
     assert heads_of(scripts).load() is None
     del sys.modules["edited_meanwhile"]
+
+
+NEW_NAMES: dict[str, Callable[[Path], Any]] = {
+    "a module that was tried": lambda path: (path / "of_this_host.py").write_text("x = 1\n"),
+    "an extension": lambda path: (path / "of_this_host.abi3.so").touch(),
+    "a package that shadows a module": lambda path: shutil.copytree(path / "left", path / "told"),
+    "a namespace that becomes a package": lambda path: (path / "left/__init__.py").touch(),
+    "a module of a namespace": lambda path: (path / "left/of_this_host.py").touch(),
+}
+
+
+@pytest.mark.parametrize("change", NEW_NAMES.values(), ids=NEW_NAMES.keys())
+def test_what_could_be_imported_counts(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Any]
+) -> None:
+    """A name that appears where an import looks: it may have failed before, or found another."""
+    scripts.write("told.py", "VERSION_TABLE = 'one'\n")
+    scripts.write("left/over.py", "")
+    monkeypatch.syspath_prepend(scripts.path)
+    __import__("told")
+    __import__("left")
+    heads = remember(scripts)
+    change(scripts.path)
+    assert heads.load() is None
+    del sys.modules["told"], sys.modules["left"]
+
+
+def test_what_cannot_be_imported_does_not_count(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database's journal comes and goes where the modules are, and so does bytecode."""
+    monkeypatch.syspath_prepend(scripts.path)
+    heads = remember(scripts)
+    for name in (".app.db.orchestrator", "__pycache__", "some-1.0.egg-info"):
+        (scripts.path / name).mkdir(exist_ok=True)
+    for name in ("app.db", "app.db-journal", ".hidden.py", "notes.txt"):
+        (scripts.path / name).touch()
+    assert heads.load() == KNOWN
+
+
+def test_a_module_that_appeared_during_the_run_leaves_nothing_remembered(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell whether an import of it has failed or not."""
+    monkeypatch.syspath_prepend(scripts.path)
+    heads = heads_of(scripts)
+    scripts.write("of_this_host.py", "x = 1\n")
+    heads.store(KNOWN, locations_of(), heads.fingerprint(locations_of()))
+    assert heads_of(scripts).load() is None
 
 
 def test_variables_in_a_file_count(scripts: Project) -> None:

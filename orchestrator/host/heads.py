@@ -156,15 +156,23 @@ class HeadsFile:
         scripts = [file for directory in directories for file in _files(directory, locations)]
         libraries = (os.path.join(resolve(f"{name}:"), "__init__.py") for name in LIBRARIES)
         installed = (path for path in sys.path if path.endswith(INSTALLED))
-        env_py = os.path.join(script_directory, "env.py")
         config_files = map(str, self._config_files)
-        others = (*libraries, *installed, *config_files, os.path.abspath(".env"), env_py)
+        others = (*libraries, *installed, *config_files, os.path.abspath(".env"))
         files = [(path, status_of(path)) for path in others]
+        files.extend(_env_py(script_directory))
         return [path for path, _ in scripts], _digest((files, scripts, self._environment))
 
 
 def _environment() -> list[tuple[str, str]]:
     return sorted(item for item in os.environ.items() if item[0] not in _OF_EACH_PROCESS)
+
+
+def _env_py(directory: str) -> list[tuple[str, Status]]:
+    """Its status; where there is no source, of each bytecode that Alembic may run instead."""
+    source = os.path.join(directory, "env.py")
+    bytecode = (importlib.util.cache_from_source(source), f"{source}c")
+    found = [(source, status_of(source))]
+    return found if found[0][1] else found + [(path, status_of(path)) for path in bytecode]
 
 
 def _are_named(versions: Sequence[str], scripts: list[str]) -> bool:

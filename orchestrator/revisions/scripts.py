@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import CycleDetected, ResolutionError, RevisionMap
 from alembic.util import CommandError, to_tuple
+from alembic.util.pyfiles import pyc_file_from_path
 
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
@@ -73,7 +74,8 @@ class Scripts:
     @property
     def may_move(self) -> bool:
         """Whether `env.py` may change where they lie, as far as its text tells."""
-        return b"version_locations" in Path(self.directory.env_py_location).read_bytes()
+        file = _env_py_file(self.directory)
+        return file is not None and b"version_locations" in file.read_bytes()
 
     def _load(self) -> None:
         with explained():
@@ -296,7 +298,7 @@ def _directory(
 ) -> ScriptDirectory:
     """The script directory. Raises `ConfigurationError` where there is none, or no `env.py`."""
     directory = _script_directory(config, secrets)
-    if not os.path.isfile(directory.env_py_location):
+    if _env_py_file(directory) is None:
         raise ConfigurationError(
             f"The script location {directory.dir} has no env.py: "
             f"{directory.env_py_location} does not exist.",
@@ -305,6 +307,12 @@ def _directory(
     if version_locations:
         directory.version_locations = list(version_locations)
     return directory
+
+
+def _env_py_file(directory: ScriptDirectory) -> Path | None:
+    """What Alembic runs as `env.py`: the bytecode where there is no source; None without both."""
+    source = Path(directory.env_py_location)
+    return source if source.is_file() else pyc_file_from_path(source)
 
 
 def _script_directory(config: Config, secrets: Secrets) -> ScriptDirectory:

@@ -157,6 +157,27 @@ class TestVersionLocations:
         assert_ready(run(project, "run", "--json"), "r1", led=False)
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_env_py_is_sourceless(tmp_path: Path, run: Run, legacy: bool) -> None:
+    """Bytecode in place of `env.py`, as Alembic runs it; where it is changed, it is run again."""
+    project = existing(tmp_path, ini=ini("sourceless = true"))
+    project.revision("r1", None)
+    source = tmp_path / "migrations" / "env.py"
+
+    def compiled(text: str) -> None:
+        source.write_text(text)
+        compileall.compile_file(source, quiet=2, legacy=legacy, force=True)
+        source.unlink()
+
+    compiled(ENV_PY)
+    assert_ready(run(project, "run", "--json"), "r1")
+    assert_ready(run(project, "run", "--json"), "r1", led=False)
+    compiled(
+        ENV_PY.replace("target_metadata=metadata", 'target_metadata=metadata, version_table="v2"')
+    )
+    assert_failed(run(project, "run", "--json"), "StateRefused", "no version row")
+
+
 def test_import_path_does_not_grow(tmp_path: Path) -> None:
     """`prepend_sys_path` is in front once, however often a process runs."""
     project = existing(tmp_path)

@@ -93,6 +93,13 @@ def redacted(text: str) -> str:
     return text if text.isalnum() else _without(text, _places(text))
 
 
+def without_secret(name: str, value: str) -> str:
+    """A value of this name, without what the name, or what stands in it, says is secret."""
+    if is_secret(name):
+        return ""
+    return redacted(value) if "://" in value or "=" in value else value
+
+
 def secrets_in(text: str) -> set[str]:
     """What stands in the place of a secret, as it is written and without its escapes."""
     written = {text[start:end] for start, end in _places(text)}

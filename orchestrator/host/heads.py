@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from orchestrator.databases.secrets import without_secret
 from orchestrator.decision.state import KnownTarget, ScriptLocations
 from orchestrator.host.directory import replace_shared
 from orchestrator.host.project_modules import (
@@ -39,6 +40,7 @@ _KEPT_SECONDS: Final = 90 * 24 * 3600
 _PLAIN: Final = 2  # the last format of marshal's in which equal values are equal bytes
 _OF_EACH_PROCESS: Final = frozenset(
     {
+        *("PORT", "DYNO", "POD_NAME", "POD_IP"),
         *("_", "OLDPWD", "PWD", "SHLVL", "HOSTNAME", "PYTEST_CURRENT_TEST"),
         *("COLUMNS", "LINES", "TERM", "WINDOWID", "STY", "TMUX", "TMUX_PANE", "GPG_TTY"),
         *("SSH_AUTH_SOCK", "SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "XDG_SESSION_ID"),
@@ -69,7 +71,8 @@ class HeadsFile:
     ) -> None:
         self._path = path
         self._opener = opener
-        self._key = None if key is None else [*key, os.getcwd()]
+        # Not as it is: an argument for `env.py` is nobody else's business.
+        self._key = None if key is None else _digest([*key, os.getcwd()])
         self._config_files = config_files
         self._environment = _environment()
         self._made_ns = time.time_ns()
@@ -164,7 +167,12 @@ class HeadsFile:
 
 
 def _environment() -> list[tuple[str, str]]:
-    return sorted(item for item in os.environ.items() if item[0] not in _OF_EACH_PROCESS)
+    """The variables, without what is secret: who reads a digest could try until one fits."""
+    return sorted(
+        (name, without_secret(name, value))
+        for name, value in os.environ.items()
+        if name not in _OF_EACH_PROCESS
+    )
 
 
 def _env_py(directory: str) -> list[tuple[str, Status]]:

@@ -6,10 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from sqlalchemy.engine import URL
-
 from orchestrator.databases.base import Database
-from orchestrator.databases.url import redact
+from orchestrator.databases.secrets import without_secret
 from orchestrator.settings import Settings
 
 
@@ -21,15 +19,14 @@ def settings_digest(settings: Settings, database: Database, attributes: Sequence
     """
     values = settings.deciding() | {
         "database_url": database.shown_url,
-        "x_args": [_without_secret(argument) for argument in settings.x_args],
-        "attributes": [_without_secret(attribute) for attribute in attributes],
+        "x_args": told_arguments(settings.x_args),
+        "attributes": told_arguments(attributes),
     }
     text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _without_secret(argument: str) -> str:
-    """An argument `name=value` without what its name, or a URL in it, say is secret."""
-    name, _, value = argument.partition("=")
-    shown = redact(value) if "://" in value else value
-    return redact(URL.create("x", query={name: shown}))
+def told_arguments(arguments: Sequence[str]) -> list[str]:
+    """Arguments `name=value` without what is secret."""
+    parted = (argument.partition("=") for argument in arguments)
+    return [f"{name}{equals}{without_secret(name, value)}" for name, equals, value in parted]

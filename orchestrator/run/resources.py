@@ -23,6 +23,7 @@ from orchestrator.host.record import RecordFile
 from orchestrator.journal.writer import Journal, Origin
 from orchestrator.results import Holder
 from orchestrator.revisions import config as alembic_config
+from orchestrator.run.comparison import settings_digest, told_arguments
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -197,8 +198,7 @@ class Resources:
             *scripts,
             settings.target,
             settings.tag or "",
-            *settings.x_args,
-            *(self._told_attributes or ()),
+            *told_arguments((*settings.x_args, *(self._told_attributes or ()))),
         )
         tellable = self._told_attributes is not None
         return HeadsFile(
@@ -249,8 +249,6 @@ class Resources:
     @cached_property
     def settings_digest(self) -> str | None:
         """What the settings are compared with another run's by; None where they cannot be."""
-        from orchestrator.run.comparison import settings_digest  # a warm start compares nothing
-
         attributes = self._told_attributes
         if attributes is None:
             return None

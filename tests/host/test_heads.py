@@ -461,6 +461,22 @@ def test_a_module_that_appeared_during_the_run_leaves_nothing_remembered(
     assert heads_of(scripts).load() is None
 
 
+def test_what_is_secret_does_not_count_and_is_not_kept(
+    scripts: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a secret variable nor a URL's password: whoever reads a digest could try it out."""
+    monkeypatch.setenv("DB_PASSWORD", "hunter2")
+    monkeypatch.setenv("BROKER", "amqp://me:hunter2@host/x")
+    heads = remember(scripts)
+    monkeypatch.setenv("DB_PASSWORD", "other")
+    monkeypatch.setenv("BROKER", "amqp://me:other@host/x")
+    assert heads_of(scripts).load() == KNOWN
+    monkeypatch.setenv("BROKER", "amqp://me:other@elsewhere/x")
+    assert heads_of(scripts).load() is None
+    heads.store(KNOWN, locations_of(), "x")
+    assert "key" not in json.loads((scripts.path / "heads.json").read_text())["key"]
+
+
 def test_variables_in_a_file_count(scripts: Project) -> None:
     """The `.env` of the working directory, which settings are often read from."""
     heads = remember(scripts)

@@ -51,7 +51,12 @@ def run_migrations(
     inside = context.config.attributes.get(ATTRIBUTE, False)
     written = context.config.get_alembic_option("sqlalchemy.url")
     placeholder = written is not None and written.startswith(PLACEHOLDER)
-    resources = Resources(load(database_url=None if placeholder else written))
+    resources = Resources(
+        load(
+            database_url=None if placeholder else written,
+            alembic_section=context.config.config_ini_section,
+        )
+    )
     if not resources.names_database:
         raise unknown_url()
     database = resources.database

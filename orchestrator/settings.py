@@ -45,6 +45,12 @@ def _absolute_target(value: str) -> str:
     return value
 
 
+def _section(value: str) -> str:
+    if value in ("", "DEFAULT"):
+        raise ValueError("must be the name of a section of the ini file, other than DEFAULT")
+    return value
+
+
 def _nameable(value: Path) -> Path:
     if "\0" in str(value):
         raise ValueError("must not hold a null character, which no file has in its name")
@@ -90,6 +96,8 @@ class Settings(BaseSettings):
     """Where revision files lie, in place of the Alembic config's: paths or `package:directory`."""
     alembic_config: FileName | None = None
     """`alembic.ini` or `pyproject.toml`. Default: whichever is in the working directory."""
+    alembic_section: Annotated[str, AfterValidator(_section)] = "alembic"
+    """The section of the ini file, as `alembic -n` names it; `pyproject.toml` has only one."""
     target: Annotated[str, AfterValidator(_absolute_target)] = "heads"
     """What the database is to reach: `heads`, `head`, a revision or a label."""
     mode: Literal["migrate", "follow"] = "migrate"

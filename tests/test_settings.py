@@ -20,6 +20,7 @@ OTHER: dict[str, tuple[Any, Any, Any]] = {
     "script_location": ("a", "e", "f"),
     "version_locations": (("a",), ("e", "e2"), ("f",)),
     "alembic_config": ("a.ini", "e.ini", "f.ini"),
+    "alembic_section": ("a", "e", "f"),
     "target": ("aa", "ee", "ff"),
     "mode": ("follow", "migrate", "follow"),
     "bootstrap": ("create", "upgrade", "create"),
@@ -87,6 +88,7 @@ def test_arguments_over_environment_over_file_over_defaults(
 def test_the_defaults_are_those_of_the_design() -> None:
     """Without any source."""
     assert load().model_dump(exclude_none=True) == {
+        "alembic_section": "alembic",
         "target": "heads",
         "mode": "migrate",
         "bootstrap": "upgrade",
@@ -336,6 +338,28 @@ def test_a_named_alembic_config_is_read_instead(tmp_path: Path) -> None:
     other.write_text("[alembic]\nsqlalchemy.url = sqlite:///other.db\n")
 
     assert url_of(alembic_config="etc/other.ini") == "sqlite:///other.db"
+
+
+def test_another_section_is_read_instead(tmp_path: Path) -> None:
+    """`alembic_section` names it; `[tool.alembic]` is asked for what it lacks, as Alembic does."""
+    sections = (
+        "[alembic]\nsqlalchemy.url = sqlite:///a.db\n[two]\nsqlalchemy.url = sqlite:///2.db\n"
+    )
+    (tmp_path / "alembic.ini").write_text(f"{sections}[three]\n")
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.alembic]\n"sqlalchemy.url" = "sqlite:///t.db"\n'
+    )
+
+    assert url_of() == "sqlite:///a.db"
+    assert url_of(alembic_section="two") == "sqlite:///2.db"
+    assert url_of(alembic_section="three") == "sqlite:///t.db"
+
+
+@pytest.mark.parametrize("section", ["", "DEFAULT"])
+def test_a_section_is_one_that_alembic_can_read(section: str) -> None:
+    """Alembic takes neither."""
+    with pytest.raises(ConfigurationError, match="`alembic_section` must be the name"):
+        Settings(alembic_section=section)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from orchestrator.errors import ConfigurationError
 
+SECTION: Final = "alembic"
+"""The section of an ini file that Alembic reads if no other is named."""
 PLACEHOLDER: Final = "driver://"
 """How the URL begins in what `alembic init` writes."""
 
@@ -36,25 +38,25 @@ def config_files(named: Path | None) -> tuple[Path, ...]:
     return ini.absolute(), toml.absolute()
 
 
-def url(files: Sequence[Path]) -> str | None:
+def url(files: Sequence[Path], section: str = SECTION) -> str | None:
     """The option `sqlalchemy.url`; None where it is not the database's, but a placeholder.
 
     Raises `ConfigurationError` where a file cannot be read.
     """
     try:
-        found = _first(files, "sqlalchemy.url")
+        found = _first(files, "sqlalchemy.url", section)
     except configparser.InterpolationMissingOptionError:
         return None  # the parts of it are set by env.py, as Alembic's documentation shows
     return None if found and found.startswith(PLACEHOLDER) else found
 
 
-def option(files: Sequence[Path], name: str) -> str | None:
-    """An option of `[alembic]` in the ini file, else of `[tool.alembic]` in the TOML file.
+def option(files: Sequence[Path], name: str, section: str = SECTION) -> str | None:
+    """An option of the section of the ini file, else of `[tool.alembic]` in the TOML file.
 
     Raises `ConfigurationError` where a file cannot be read.
     """
     try:
-        return _first(files, name)
+        return _first(files, name, section)
     except configparser.InterpolationMissingOptionError as error:
         raise ConfigurationError(
             f"The option {name} of the Alembic config refers to another, {error.reference}, which "
@@ -63,10 +65,11 @@ def option(files: Sequence[Path], name: str) -> str | None:
         ) from None
 
 
-def _first(files: Sequence[Path], name: str) -> str | None:
+def _first(files: Sequence[Path], name: str, section: str) -> str | None:
     for path in files:
         try:
-            found = _of_toml(path, name) if path.suffix == ".toml" else _of_ini(path, name)
+            toml = path.suffix == ".toml"
+            found = _of_toml(path, name) if toml else _of_ini(path, name, section)
         except FileNotFoundError:
             continue
         except configparser.InterpolationMissingOptionError:
@@ -84,11 +87,11 @@ def _first(files: Sequence[Path], name: str) -> str | None:
     return None
 
 
-def _of_ini(path: Path, name: str) -> str | None:
+def _of_ini(path: Path, name: str, section: str) -> str | None:
     parser = configparser.ConfigParser({"here": path.parent.as_posix()})
     with path.open(encoding="utf-8") as file:
         parser.read_file(file)
-    return parser.get("alembic", name, fallback=None)
+    return parser.get(section, name, fallback=None)
 
 
 def _of_toml(path: Path, name: str) -> str | None:

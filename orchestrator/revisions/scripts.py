@@ -24,6 +24,7 @@ from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
 from orchestrator.revisions.application_logging import host_logging_kept
+from orchestrator.revisions.config import SECTION
 from orchestrator.revisions.script_errors import explained, file_in_hand
 
 
@@ -235,18 +236,19 @@ def load(
     config_files: Sequence[Path],
     fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
     *,
+    section: str = SECTION,
     version_locations: Sequence[str] = (),
     secrets: Secrets = NO_SECRETS,
 ) -> Scripts:
     """Load the scripts that the settings name, with the config files that exist.
 
-    `version_locations` win over those of the config.
+    `section` is that of the ini file. `version_locations` win over those of the config.
 
     Raises `ConfigurationError`, naming the file, where there is no
     script location, no `env.py`, or a revision file that cannot be imported or does not fit.
     What such a file raised is quoted without `secrets`.
     """
-    config = _config(script_location, config_files)
+    config = _config(script_location, config_files, section)
     # A revision file may import the application, and that may configure logging.
     with host_logging_kept():
         return Scripts(config, fingerprint, version_locations=version_locations, secrets=secrets)
@@ -257,20 +259,21 @@ def fingerprint_of(
     config_files: Sequence[Path],
     fingerprint: Callable[[ScriptLocations], str],
     *,
+    section: str = SECTION,
     version_locations: Sequence[str] = (),
 ) -> str:
     """The fingerprint of the scripts that `load` would load; none of them is executed.
 
     Raises `ConfigurationError` where there is no script location, or no `env.py` in it.
     """
-    config = _config(script_location, config_files)
+    config = _config(script_location, config_files, section)
     with host_logging_kept(), explained():
         return fingerprint(_locations(config, _directory(config, version_locations)))
 
 
-def _config(script_location: str | None, config_files: Sequence[Path]) -> Config:
+def _config(script_location: str | None, config_files: Sequence[Path], section: str) -> Config:
     present = {path.suffix == ".toml": str(path) for path in config_files if path.is_file()}
-    config = Config(present.get(False), toml_file=present.get(True))
+    config = Config(present.get(False), toml_file=present.get(True), ini_section=section)
     if not config.file_config.has_section(config.config_ini_section):
         config.file_config.add_section(config.config_ini_section)
     if script_location:
@@ -278,7 +281,8 @@ def _config(script_location: str | None, config_files: Sequence[Path]) -> Config
     elif not config.get_alembic_option("script_location"):
         raise ConfigurationError(
             "No script location is known. Set `script_location` (a path, or package:directory), "
-            "or run where an alembic.ini or a pyproject.toml with [tool.alembic] names it.",
+            f"or run where an alembic.ini names it under [{section}], or a pyproject.toml under "
+            "[tool.alembic].",
             setting="script_location",
         )
     return config

@@ -81,6 +81,7 @@ class Resources:
             loaded = scripts.load(
                 self.settings.script_location,
                 self.config_files,
+                section=self.settings.alembic_section,
                 version_locations=self.settings.version_locations,
             )
         except ConfigurationError as error:
@@ -93,7 +94,7 @@ class Resources:
         return (
             self.settings.database_url
             or os.environ.get("DATABASE_URL")
-            or alembic_config.url(self.config_files)
+            or alembic_config.url(self.config_files, self.settings.alembic_section)
         )
 
     @property
@@ -192,7 +193,11 @@ class Resources:
     def heads(self) -> HeadsFile:
         """What is remembered of the target, as seen by one run."""
         settings = self.settings
-        scripts = (settings.script_location or "", *settings.version_locations)
+        scripts = (
+            settings.script_location or "",
+            settings.alembic_section,
+            *settings.version_locations,
+        )
         key = (
             self.database.identity,
             *scripts,
@@ -228,6 +233,7 @@ class Resources:
             self.settings.script_location,
             self.config_files,
             fingerprint,
+            section=self.settings.alembic_section,
             version_locations=self.settings.version_locations,
             secrets=self.database.secrets,
         )
@@ -243,6 +249,7 @@ class Resources:
             self.settings.script_location,
             self.config_files,
             self.heads().fingerprint,
+            section=self.settings.alembic_section,
             version_locations=self.settings.version_locations,
         )
 

@@ -91,6 +91,60 @@ class TestScriptLocation:
         assert_ready(run(project, "run", "--json"), "r2", led=False)
 
 
+class TestSection:
+    """`alembic -n NAME`: the sections of one ini file are projects of their own."""
+
+    TWO = """
+    [one]
+    script_location = one
+    sqlalchemy.url = sqlite:///app.db
+    prepend_sys_path = .
+
+    [two]
+    script_location = two
+    sqlalchemy.url = sqlite:///app.db
+    prepend_sys_path = .
+    """
+
+    def project(self, path: Path) -> Existing:
+        env = ENV_PY.replace(
+            "target_metadata=metadata",
+            "target_metadata=metadata, version_table=context.config.config_ini_section",
+        )
+        project = existing(path, env=env)
+        project.write("alembic.ini", self.TWO)
+        for name in ("one", "two"):
+            project.write(
+                f"{name}.toml",
+                f"""
+                database_url = "sqlite:///app.db"
+                alembic_section = "{name}"
+                unversioned = "upgrade"
+                """,
+            )
+            project.revision(f"of_{name}", None)
+            shutil.copytree(path / "migrations", path / name)
+            (path / f"migrations/versions/of_{name}.py").unlink()
+        return project
+
+    def test_is_a_project_of_its_own(self, tmp_path: Path, run: Run) -> None:
+        """Scripts, what `env.py` sees and what is remembered are those of the section."""
+        project = self.project(tmp_path)
+        for led in (True, False):
+            for name in ("one", "two"):
+                ended = run(project, "run", "--config", f"{name}.toml", "--json")
+                assert_ready(ended, f"of_{name}", led=led)
+                assert project.versions(name) == [f"of_{name}"]
+        assert len(list(project.state.glob("heads-*.json"))) == 2
+
+    def test_that_does_not_exist(self, tmp_path: Path, run: Run) -> None:
+        """It is named; the section `alembic` is not read in its place."""
+        project = self.project(tmp_path)
+        project.write("alembic.ini", self.TWO.replace("[one]", "[alembic]"))
+        ended = run(project, "run", "--config", "one.toml", "--json")
+        assert_failed(ended, "ConfigurationError", "[one]")
+
+
 class TestVersionLocations:
     """`version_locations` and what separates them."""
 

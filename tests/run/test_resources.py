@@ -16,6 +16,7 @@ OTHER: dict[str, Any] = {
     "script_location": "other",
     "version_locations": ("other",),
     "alembic_config": Path("other.ini"),
+    "alembic_section": "other",
     "target": "r1",
     "mode": "follow",
     "bootstrap": "create",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,18 +10,22 @@ from typing import cast
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationStep, StampStep
-from alembic.script import Script, ScriptDirectory
+from alembic.script import Script
 from alembic.script.revision import CycleDetected, ResolutionError, RevisionMap
 from alembic.util import CommandError, to_tuple
-from alembic.util.pyfiles import pyc_file_from_path
 
-from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
 from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.config import SECTION
+from orchestrator.revisions.script_directory import (
+    config_of,
+    directory_of,
+    env_py_file,
+    locations_of,
+)
 from orchestrator.revisions.script_errors import explained, file_in_hand
 
 
@@ -56,7 +57,7 @@ class Scripts:
         self._take_fingerprint = fingerprint
         self._secrets = secrets
         with explained(secrets=secrets):
-            self.directory = _directory(config, version_locations, secrets)
+            self.directory = directory_of(config, version_locations, secrets)
         self._given = self.directory.version_locations
         self.moved = False
         """Whether `env.py` has said where they lie, even if no other than was known."""
@@ -75,7 +76,7 @@ class Scripts:
     @property
     def may_move(self) -> bool:
         """Whether `env.py` may change where they lie, as far as its text tells."""
-        file = _env_py_file(self.directory)
+        file = env_py_file(self.directory)
         return file is not None and b"version_locations" in file.read_bytes()
 
     def _load(self) -> None:
@@ -220,7 +221,7 @@ class Scripts:
 
     def locations(self) -> ScriptLocations:
         """Where everything lies that these scripts were made from."""
-        return _locations(self.config, self.directory)
+        return locations_of(self.config, self.directory)
 
     def _get(self, revision: str) -> Script | None:
         try:
@@ -248,105 +249,10 @@ def load(
     script location, no `env.py`, or a revision file that cannot be imported or does not fit.
     What such a file raised is quoted without `secrets`.
     """
-    config = _config(script_location, config_files, section)
+    config = config_of(script_location, config_files, section)
     # A revision file may import the application, and that may configure logging.
     with host_logging_kept():
         return Scripts(config, fingerprint, version_locations=version_locations, secrets=secrets)
-
-
-def fingerprint_of(
-    script_location: str | None,
-    config_files: Sequence[Path],
-    fingerprint: Callable[[ScriptLocations], str],
-    *,
-    section: str = SECTION,
-    version_locations: Sequence[str] = (),
-) -> str:
-    """The fingerprint of the scripts that `load` would load; none of them is executed.
-
-    Raises `ConfigurationError` where there is no script location, or no `env.py` in it.
-    """
-    config = _config(script_location, config_files, section)
-    with host_logging_kept(), explained():
-        return fingerprint(_locations(config, _directory(config, version_locations)))
-
-
-def _config(script_location: str | None, config_files: Sequence[Path], section: str) -> Config:
-    present = {path.suffix == ".toml": str(path) for path in config_files if path.is_file()}
-    config = Config(present.get(False), toml_file=present.get(True), ini_section=section)
-    if not config.file_config.has_section(config.config_ini_section):
-        config.file_config.add_section(config.config_ini_section)
-    if script_location:
-        config.set_main_option("script_location", script_location.replace("%", "%%"))
-    elif not config.get_alembic_option("script_location"):
-        raise ConfigurationError(
-            "No script location is known. Set `script_location` (a path, or package:directory), "
-            f"or run where an alembic.ini names it under [{section}], or a pyproject.toml under "
-            "[tool.alembic].",
-            setting="script_location",
-        )
-    return config
-
-
-def _locations(config: Config, directory: ScriptDirectory) -> ScriptLocations:
-    return ScriptLocations(
-        script_location=cast("str", config.get_alembic_option("script_location")),
-        version_locations=tuple(str(path) for path in directory.version_locations),
-        recursive=directory.recursive_version_locations,
-        sourceless=directory.sourceless,
-    )
-
-
-def _directory(
-    config: Config, version_locations: Sequence[str], secrets: Secrets = NO_SECRETS
-) -> ScriptDirectory:
-    """The script directory. Raises `ConfigurationError` where there is none, or no `env.py`."""
-    directory = _script_directory(config, secrets)
-    if _env_py_file(directory) is None:
-        raise ConfigurationError(
-            f"The script location {directory.dir} has no env.py: "
-            f"{directory.env_py_location} does not exist.",
-            setting="script_location",
-        )
-    if version_locations:
-        directory.version_locations = list(version_locations)
-    return directory
-
-
-def _env_py_file(directory: ScriptDirectory) -> Path | None:
-    """What Alembic runs as `env.py`: the bytecode where there is no source; None without both."""
-    source = Path(directory.env_py_location)
-    return source if source.is_file() else pyc_file_from_path(source)
-
-
-def _script_directory(config: Config, secrets: Secrets) -> ScriptDirectory:
-    location = config.get_alembic_option("script_location")
-    try:
-        with _import_path_kept_short():
-            return ScriptDirectory.from_config(config)
-    except (CommandError, ImportError) as error:
-        if isinstance(error, CommandError) and os.path.isdir(str(location)):
-            raise
-        package = str(location).partition(":")[0]
-        reason = (
-            f"the package {package} cannot be imported: {told(error, secrets)}"
-            if isinstance(error, ImportError)
-            else "there is no such directory"
-        )
-        raise ConfigurationError(
-            f"The script location {location} cannot be used: {reason}.",
-            setting="script_location",
-        ) from error
-
-
-@contextmanager
-def _import_path_kept_short() -> Iterator[None]:
-    """Take away the older twins of what `prepend_sys_path` puts in front, each time anew."""
-    before = len(sys.path)
-    yield
-    new = len(sys.path) - before
-    if new > 0:
-        sys.path[new:] = [path for path in sys.path[new:] if path not in sys.path[:new]]
 
 
 def _named(script: Script) -> Revision:

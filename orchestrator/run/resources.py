@@ -243,9 +243,10 @@ class Resources:
 
         Raises `ConfigurationError` where they are not found.
         """
-        from orchestrator.revisions import scripts  # who need not compare needs no Alembic
+        # Who need not compare needs no Alembic.
+        from orchestrator.revisions.script_directory import fingerprint_of
 
-        return scripts.fingerprint_of(
+        return fingerprint_of(
             self.settings.script_location,
             self.config_files,
             self.heads().fingerprint,

@@ -90,7 +90,14 @@ def is_secret(name: str) -> bool:
 def redacted(text: str) -> str:
     """The text without what stands in the place of a secret."""
     # A warm start shows a URL, and has no need of patterns for `timeout=3`.
-    return text if text.isalnum() else _without(text, _places(text))
+    if text.isalnum():
+        return text
+    for _ in range(_DEPTH):
+        shown = _without(text, _places(text))
+        if shown == text:
+            break
+        text = shown  # what is left may read like a URL now
+    return text
 
 
 def without_secret(name: str, value: str) -> str:

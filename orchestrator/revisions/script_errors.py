@@ -58,7 +58,14 @@ def explained(
 
 def file_in_hand(error: BaseException) -> str | None:
     """The revision file that was made a script of, or looked at; its error may not name it."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in frames:
+        if frame.f_code.co_name == "_from_path":  # in Alembic 1.20; the other in older ones
+            return str(frame.f_locals.get("path"))
+        if frame.f_code.co_name == "_from_filename":
+            return str(os.path.join(frame.f_locals["dir_"], frame.f_locals["filename"]))
+    # None was being made: it is one of those that had been.
+    for frame in frames:
         script = frame.f_locals.get("script")
         if isinstance(script, Script):
             return script.path
@@ -68,10 +75,6 @@ def file_in_hand(error: BaseException) -> str | None:
             based = scripts.revision_map._revision_map.get("base")
             if isinstance(based, Script):
                 return based.path
-        if frame.f_code.co_name == "_from_path":  # in Alembic 1.20; the other in older ones
-            return str(frame.f_locals.get("path"))
-        if frame.f_code.co_name == "_from_filename":
-            return str(os.path.join(frame.f_locals["dir_"], frame.f_locals["filename"]))
     return None
 
 

@@ -79,10 +79,6 @@ class SQLiteTransaction(Transaction):
         self._version: Callable[[], int | None] = lambda: None
         self._first: int | None = None
         self._mark: int | None = None
-        self._listen("begin", self._on_begin)
-        self._listen("set_connection_execution_options", self._on_options)
-        self._listen("rollback", self._on_rollback)
-        self._listen("before_cursor_execute", self._on_execute)
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +92,10 @@ class SQLiteTransaction(Transaction):
 
     def begin(self) -> None:
         """Begin. Waits for another writer, then raises `DatabaseUnavailable`."""
+        self._listen("begin", self._on_begin)
+        self._listen("set_connection_execution_options", self._on_options)
+        self._listen("rollback", self._on_rollback)
+        self._listen("before_cursor_execute", self._on_execute)
         self._version = self._watch.enter_context(self._database.watched())
         self._first = self._mark = self._version()
         if self.is_open and not self._has_written():

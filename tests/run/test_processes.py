@@ -17,7 +17,7 @@ from tests.projects import Finished, Project, finish, make_project
 from tests.zygote import Zygote
 
 STARTERS = 8
-REPETITIONS = 10
+REPETITIONS = 5
 DEADLINE_SECONDS = 60.0
 
 

@@ -140,7 +140,7 @@ def test_a_terminal_that_knows_only_ascii(journal: Path) -> None:
     """Where the encoding has nothing else, the picture is made of ASCII, and nothing fails."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     environment.pop("COLUMNS", None)
-    for arguments in (["timeline", LED], ["runs"], ["show", FAILED], ["revisions"]):
+    for arguments in (["timeline", LED], ["show", FAILED]):
         result = subprocess.run(
             [sys.executable, "-c", LOGS, *arguments,
              "--journal", str(journal)],

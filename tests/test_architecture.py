@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -99,9 +100,15 @@ def top(module: str) -> str:
     return module.partition(".")[0]
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    """The syntax tree of a file, which many tests walk."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports(file: Path) -> Iterator[str]:
     """Every module that a file imports anywhere: at its top, in a function, for types only."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,7 +118,8 @@ def imports(file: Path) -> Iterator[str]:
                 yield f"{node.module}.{alias.name}"
 
 
-def own_imports(module: str) -> set[str]:
+@cache
+def own_imports(module: str) -> frozenset[str]:
     """What a module imports of `orchestrator`, as names of `MODULES`."""
     found = set()
     for imported in imports(MODULES[module]):
@@ -121,7 +129,7 @@ def own_imports(module: str) -> set[str]:
         while rest and rest not in MODULES:
             rest = rest.rpartition(".")[0]
         found.add(rest or "__init__")
-    return found - {module}
+    return frozenset(found - {module})
 
 
 def within(module: str, places: Collection[str]) -> bool:
@@ -172,7 +180,7 @@ def test_libraries_are_imported_where_they_belong(library: str) -> None:
 
 def spoken(file: Path) -> Iterator[tuple[int, str]]:
     """Every name and every text in a file's code, docstrings left out, with its line."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     prose = {
         id(node.value)
         for node in ast.walk(tree)

@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 
 from tests.projects import Finished, Project, finish
+from tests.zygote import shared_zygote
 
 COMMAND = Path(sys.executable).with_name("orchestrator")
 
@@ -80,19 +81,27 @@ class Existing(Project):
             text=True,
         )
 
-    def python(self, script: str, *arguments: str, **variables: str) -> Finished:
-        """Run a Python program in this project to its end."""
+    def python(self, script: str, *arguments: str, fresh: bool = False) -> Finished:
+        """Run a Python program in this project to its end.
+
+        Forked from a process that has imported the library, unless `fresh`: where the beginning
+        or the end of an interpreter is the point.
+        """
         file = self.write("driver.py", script)
-        process = subprocess.Popen(
-            [sys.executable, str(file), *arguments],
-            cwd=self.path,
-            env=self.environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        return finish(process)
+        if fresh:
+            process = subprocess.Popen(
+                [sys.executable, str(file), *arguments],
+                cwd=self.path,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            return finish(process)
+        file.write_text(f"{file.read_text()}\nraise SystemExit(0)\n")
+        [forked] = shared_zygote().start(self, *arguments, prelude=file)
+        return forked.finish()
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """What a query returns on the project's database."""

@@ -102,8 +102,7 @@ def test_the_applications_pool_is_left_alone(tmp_path: Path) -> None:
         assert engine.pool.checkedout() == 0, engine.pool.status()
         with engine.connect() as first, engine.connect() as second:
             assert settings(first) == settings(second) == before == ("", 1), settings(second)
-        """,
-        PYTHONPATH=str(tmp_path),
+        """
     )
 
     assert ended.code == 0, ended.stderr

@@ -147,8 +147,7 @@ class TestAttributes:
             first = anyio.run(orchestrator.run)
             second = anyio.run(orchestrator.run)
             assert (first.led, second.led) == (True, False), (first, second)
-            """,
-            PYTHONPATH=str(tmp_path),
+            """
         )
 
         assert ended.code == 0, ended.stderr
@@ -175,8 +174,7 @@ class TestAttributes:
                 run("two")
             except StateRefused:
                 print("refused")
-            """,
-            PYTHONPATH=str(tmp_path),
+            """
         )
 
         assert (ended.code, ended.stdout) == (0, "refused\n"), ended.stderr

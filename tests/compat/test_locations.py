@@ -249,7 +249,8 @@ def test_import_path_does_not_grow(tmp_path: Path) -> None:
             anyio.run(orchestrator.inspect)
         assert sys.path == once, sys.path
         assert sys.path[0] == ".", sys.path
-        """
+        """,
+        fresh=True,
     )
 
     assert ended.code == 0, ended.stderr

@@ -144,7 +144,7 @@ def test_host_logging_is_kept(tmp_path: Path, ending: str) -> None:
     host = Existing(tmp_path)
     host.write("application_logging.py", APPLICATION)
 
-    ended = host.python(HOST, *CONFIGURATIONS, PYTHONPATH=str(tmp_path))
+    ended = host.python(HOST, *CONFIGURATIONS)
 
     assert ended.code == 0, ended.stderr
     assert ended.stdout.splitlines() == [f"{way} {ending}" for way in CONFIGURATIONS]
@@ -160,7 +160,7 @@ def test_host_logging_is_kept_from_revision_files(tmp_path: Path) -> None:
     host = Existing(tmp_path)
     host.write("application_logging.py", APPLICATION)
 
-    ended = host.python(HOST, *ways, PYTHONPATH=str(tmp_path))
+    ended = host.python(HOST, *ways)
 
     assert ended.code == 0, ended.stderr
     assert ended.stdout.splitlines() == [f"{way} ready" for way in ways]
@@ -235,7 +235,8 @@ def test_handlers_that_existed_are_not_closed(tmp_path: Path) -> None:
         anyio.run(Orchestrator.from_config().run)
         assert not attached.closed and not loose.closed
         assert logging._handlers["console"] is attached
-        """
+        """,
+        fresh=True,
     )
 
     assert ended.code == 0, ended.stderr

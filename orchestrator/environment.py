@@ -30,7 +30,7 @@ from orchestrator.host.peers import Peers
 from orchestrator.locks.base import Lock
 from orchestrator.locks.waiting import hold
 from orchestrator.revisions.config import PLACEHOLDER
-from orchestrator.revisions.context import ATTRIBUTE
+from orchestrator.revisions.environment_context import ATTRIBUTE
 from orchestrator.run.broadcast import Broadcast
 from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources

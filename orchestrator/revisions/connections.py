@@ -15,7 +15,12 @@ from orchestrator.databases import DATABASES
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import redact, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError
-from orchestrator.revisions.context import Arguments, PassContext, PassOptions, env_py_ready
+from orchestrator.revisions.environment_context import (
+    Arguments,
+    PassContext,
+    PassOptions,
+    env_py_ready,
+)
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.task_errors import explain_env_py
 

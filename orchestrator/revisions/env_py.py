@@ -18,9 +18,9 @@ from orchestrator.errors import (
     Interrupted,
     OrchestratorError,
 )
-from orchestrator.revisions.configured import Environment
 from orchestrator.revisions.connections import only_one_database
-from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
+from orchestrator.revisions.environment_context import PassContext, PassOptions, env_py_ready
+from orchestrator.revisions.migration_context import Environment
 from orchestrator.revisions.scripts import Scripts, Step
 from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, WayOut, watching
 from orchestrator.revisions.task_errors import explain_env_py

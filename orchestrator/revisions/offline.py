@@ -10,9 +10,9 @@ from alembic.runtime.migration import MigrationContext
 
 from orchestrator.databases.quoting import told
 from orchestrator.errors import ConfigurationError, OrchestratorError
-from orchestrator.revisions.configured import Environment
-from orchestrator.revisions.context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.env_py import Work
+from orchestrator.revisions.environment_context import PassContext, PassOptions, env_py_ready
+from orchestrator.revisions.migration_context import Environment
 from orchestrator.revisions.script_errors import where
 from orchestrator.revisions.scripts import Scripts
 

@@ -9,7 +9,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext, MigrationStep
 
 from orchestrator.errors import Interrupted, OrchestratorError
-from orchestrator.revisions.context import PassOptions
+from orchestrator.revisions.environment_context import PassOptions
 from orchestrator.revisions.scripts import Step
 from orchestrator.revisions.transactions.base import RolledBack, Transaction
 

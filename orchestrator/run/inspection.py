@@ -18,7 +18,7 @@ from orchestrator.tasks import TASKS
 from orchestrator.tasks.context import TaskContext
 
 if TYPE_CHECKING:
-    from orchestrator.revisions.configured import Environment
+    from orchestrator.revisions.migration_context import Environment
     from orchestrator.revisions.scripts import Scripts, Step
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.decision.state import ScriptLocations
     from orchestrator.locks.base import Lock
     from orchestrator.locks.file import FileLock
-    from orchestrator.revisions.context import PassOptions
+    from orchestrator.revisions.environment_context import PassOptions
     from orchestrator.revisions.scripts import Scripts
 
 
@@ -75,7 +75,7 @@ class Resources:
     def _own_url(self) -> str:
         from orchestrator.revisions import scripts  # imports Alembic
         from orchestrator.revisions.connections import own_url
-        from orchestrator.revisions.context import Arguments
+        from orchestrator.revisions.environment_context import Arguments
 
         try:
             loaded = scripts.load(
@@ -271,7 +271,7 @@ class Resources:
 
     def pass_options(self, target: str, **more: Any) -> PassOptions:
         """How `env.py` is run to reach a target; imports Alembic."""
-        from orchestrator.revisions.context import PassOptions
+        from orchestrator.revisions.environment_context import PassOptions
 
         return PassOptions(
             database=self.database,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.revisions.configured import Environment
+    from orchestrator.revisions.migration_context import Environment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

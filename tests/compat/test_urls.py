@@ -10,7 +10,7 @@ from alembic.config import Config
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.databases.url import redact, secrets_of
-from orchestrator.revisions.context import _give_url
+from orchestrator.revisions.environment_context import _give_url
 from tests.compat.projects import assert_ready, existing, from_template
 from tests.databases.peer import PeerDatabase
 from tests.projects import Finished

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import create_engine
@@ -19,12 +19,12 @@ from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.quoting import told
+from orchestrator.databases.sqlite_file import file_of, identity, other_names
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
 from orchestrator.errors import DENIED, ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Holder
 
 _TRY_SECONDS: Final = 0.1
-_TRUE: Final = ("true", "yes", "on", "y", "t", "1")  # as SQLAlchemy reads a query's `uri`
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _UNUSABLE: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY)
 
@@ -60,7 +60,7 @@ class SQLite(Database):
     @cached_property
     def identity(self) -> str:
         """The real path: links to the file lead to the same database."""
-        return _identity(self._file)
+        return identity(self._file)
 
     @property
     def file(self) -> Path:
@@ -118,12 +118,9 @@ class SQLite(Database):
 
     def dangers(self) -> tuple[str, ...]:
         """A file with several names (https://www.sqlite.org/howtocorrupt.html, 2.5)."""
-        if not self._file.exists():
+        how = other_names(self._file)
+        if how is None:
             return ()
-        several = self._file.stat().st_nlink > 1
-        if not several and not _is_mount_point(os.path.realpath(self._file)):
-            return ()
-        how = "has several names, by hard links" if several else "is itself a mount point"
         danger = (
             f"The file of the database {self.shown_url} {how}. Who opens it by another name has "
             "another lock, and cannot undo what a process that was killed left half-written. Give "
@@ -170,7 +167,7 @@ class SQLite(Database):
     def same_as(self, connection: Connection) -> bool:
         """Whether it has the same file open."""
         file = file_of(connection.engine.url)
-        return file is not None and _identity(file) == self.identity
+        return file is not None and identity(file) == self.identity
 
     def shares(self, schema: str | None) -> bool:
         """Any other schema is an attached file, and that is the connection's own."""
@@ -234,37 +231,6 @@ class SQLite(Database):
             f"The database {self.shown_url} cannot be opened: {reason}. Nothing was changed.",
             url=self.shown_url,
         )
-
-
-def file_of(url: URL) -> Path | None:
-    """The absolute path of the file that a URL names; None where it is in memory.
-
-    Like SQLite's own driver: relative to the working directory. With `uri=true` the database
-    is a `file:` URI (https://www.sqlite.org/uri.html).
-    """
-    database = url.database or ""
-    if url.query.get("mode") == "memory" or database in ("", ":memory:"):
-        return None
-    if str(url.query.get("uri")).lower() in _TRUE and database.startswith("file:"):
-        parts = urlsplit(database)
-        database = unquote(parts.path)
-        if database in ("", ":memory:") or "mode=memory" in parts.query:
-            return None
-    return Path(os.path.abspath(database))
-
-
-def _is_mount_point(path: str) -> bool:
-    """Whether a file is bind-mounted, as `docker run -v app.db:/app.db` does (proc(5))."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            points = [line.split()[4] for line in mounts]
-    except OSError:
-        return False
-    return path.replace(" ", "\\040") in points
-
-
-def _identity(file: Path) -> str:
-    return f"sqlite:{os.path.realpath(file)}"
 
 
 def _code(error: BaseException) -> int:

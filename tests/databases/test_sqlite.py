@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from orchestrator.databases.sqlite import SQLite, file_of
+from orchestrator.databases.sqlite import SQLite
+from orchestrator.databases.sqlite_file import file_of
 from orchestrator.errors import DatabaseUnavailable
 
 

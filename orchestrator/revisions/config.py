@@ -6,6 +6,7 @@ import configparser
 import os
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,25 @@ SECTION: Final = "alembic"
 """The section of an ini file that Alembic reads if no other is named."""
 PLACEHOLDER: Final = "driver://"
 """How the URL begins in what `alembic init` writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlembicProject:
+    """What names an Alembic project: the settings, and the config files, whether they exist or not.
+
+    `section` is that of the ini file. `script_location` and `version_locations` win over those
+    of the config.
+    """
+
+    config_files: tuple[Path, ...]
+    script_location: str | None = None
+    section: str = SECTION
+    version_locations: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the settings say of it, by which one project is told from another."""
+        return (self.script_location or "", self.section, *self.version_locations)
 
 
 def config_files(named: Path | None) -> tuple[Path, ...]:

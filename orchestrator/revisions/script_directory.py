@@ -19,40 +19,34 @@ from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.revisions.application_logging import host_logging_kept
-from orchestrator.revisions.config import SECTION
+from orchestrator.revisions.config import AlembicProject
 from orchestrator.revisions.script_errors import explained
 
 
-def fingerprint_of(
-    script_location: str | None,
-    config_files: Sequence[Path],
-    fingerprint: Callable[[ScriptLocations], str],
-    *,
-    section: str = SECTION,
-    version_locations: Sequence[str] = (),
-) -> str:
+def fingerprint_of(project: AlembicProject, fingerprint: Callable[[ScriptLocations], str]) -> str:
     """The fingerprint of the scripts that `load` would load; none of them is executed.
 
     Raises `ConfigurationError` where there is no script location, or no `env.py` in it.
     """
-    config = config_of(script_location, config_files, section)
+    config = config_of(project)
     with host_logging_kept(), explained():
-        return fingerprint(locations_of(config, directory_of(config, version_locations)))
+        directory = directory_of(config, project.version_locations)
+        return fingerprint(locations_of(config, directory))
 
 
-def config_of(script_location: str | None, config_files: Sequence[Path], section: str) -> Config:
+def config_of(project: AlembicProject) -> Config:
     """The Alembic config of the files that exist. Raises `ConfigurationError`."""
-    present = {path.suffix == ".toml": str(path) for path in config_files if path.is_file()}
-    config = Config(present.get(False), toml_file=present.get(True), ini_section=section)
+    present = {path.suffix == ".toml": str(path) for path in project.config_files if path.is_file()}
+    config = Config(present.get(False), toml_file=present.get(True), ini_section=project.section)
     if not config.file_config.has_section(config.config_ini_section):
         config.file_config.add_section(config.config_ini_section)
-    if script_location:
-        config.set_main_option("script_location", script_location.replace("%", "%%"))
+    if project.script_location:
+        config.set_main_option("script_location", project.script_location.replace("%", "%%"))
     elif not config.get_alembic_option("script_location"):
         raise ConfigurationError(
             "No script location is known. Set `script_location` (a path, or package:directory), "
-            f"or run where an alembic.ini names it under [{section}], or a pyproject.toml under "
-            "[tool.alembic].",
+            f"or run where an alembic.ini names it under [{project.section}], or a pyproject.toml "
+            "under [tool.alembic].",
             setting="script_location",
         )
     return config

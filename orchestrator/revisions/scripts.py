@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 from alembic.config import Config
@@ -19,7 +18,7 @@ from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
 from orchestrator.revisions.application_logging import host_logging_kept
-from orchestrator.revisions.config import SECTION
+from orchestrator.revisions.config import AlembicProject
 from orchestrator.revisions.script_directory import (
     config_of,
     directory_of,
@@ -233,26 +232,23 @@ class Scripts:
 
 
 def load(
-    script_location: str | None,
-    config_files: Sequence[Path],
+    project: AlembicProject,
     fingerprint: Callable[[ScriptLocations], str] = lambda _: "",
     *,
-    section: str = SECTION,
-    version_locations: Sequence[str] = (),
     secrets: Secrets = NO_SECRETS,
 ) -> Scripts:
-    """Load the scripts that the settings name, with the config files that exist.
-
-    `section` is that of the ini file. `version_locations` win over those of the config.
+    """Load the scripts of a project.
 
     Raises `ConfigurationError`, naming the file, where there is no
     script location, no `env.py`, or a revision file that cannot be imported or does not fit.
     What such a file raised is quoted without `secrets`.
     """
-    config = config_of(script_location, config_files, section)
+    config = config_of(project)
     # A revision file may import the application, and that may configure logging.
     with host_logging_kept():
-        return Scripts(config, fingerprint, version_locations=version_locations, secrets=secrets)
+        return Scripts(
+            config, fingerprint, version_locations=project.version_locations, secrets=secrets
+        )
 
 
 def _named(script: Script) -> Revision:

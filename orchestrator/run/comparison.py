@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.secrets import without_secret
@@ -30,3 +31,10 @@ def told_arguments(arguments: Sequence[str]) -> list[str]:
     """Arguments `name=value` without what is secret."""
     parted = (argument.partition("=") for argument in arguments)
     return [f"{name}{equals}{without_secret(name, value)}" for name, equals, value in parted]
+
+
+def told_attributes(attributes: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Attributes as `name=value`; None where another process would not tell the same of them."""
+    if not all(isinstance(value, str | int) for value in attributes.values()):
+        return None
+    return tuple(f"{name}={value!r}" for name, value in attributes.items())

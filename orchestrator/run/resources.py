@@ -23,7 +23,8 @@ from orchestrator.host.record import RecordFile
 from orchestrator.journal.writer import Journal, Origin
 from orchestrator.results import Holder
 from orchestrator.revisions import config as alembic_config
-from orchestrator.run.comparison import settings_digest, told_arguments
+from orchestrator.revisions.config import AlembicProject
+from orchestrator.run.comparison import settings_digest, told_arguments, told_attributes
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,12 +79,7 @@ class Resources:
         from orchestrator.revisions.environment_context import Arguments
 
         try:
-            loaded = scripts.load(
-                self.settings.script_location,
-                self.config_files,
-                section=self.settings.alembic_section,
-                version_locations=self.settings.version_locations,
-            )
+            loaded = scripts.load(self.project)
         except ConfigurationError as error:
             raise unknown_url(f" Nor can env.py be asked for one: {error}") from error
         arguments = Arguments(target=self.settings.target, **self._arguments)
@@ -94,7 +90,7 @@ class Resources:
         return (
             self.settings.database_url
             or os.environ.get("DATABASE_URL")
-            or alembic_config.url(self.config_files, self.settings.alembic_section)
+            or alembic_config.url(self.project.config_files, self.project.section)
         )
 
     @property
@@ -117,9 +113,15 @@ class Resources:
         return self.secrets.hide(text)
 
     @cached_property
-    def config_files(self) -> tuple[Path, ...]:
-        """The files of the Alembic config, whether they exist or not."""
-        return alembic_config.config_files(self.settings.alembic_config)
+    def project(self) -> AlembicProject:
+        """What names the scripts. Raises `ConfigurationError` where the config does not exist."""
+        settings = self.settings
+        return AlembicProject(
+            alembic_config.config_files(settings.alembic_config),
+            settings.script_location,
+            settings.alembic_section,
+            settings.version_locations,
+        )
 
     @cached_property
     def directory(self) -> StateDirectory:
@@ -192,25 +194,22 @@ class Resources:
 
     def heads(self) -> HeadsFile:
         """What is remembered of the target, as seen by one run."""
-        settings = self.settings
-        scripts = (
-            settings.script_location or "",
-            settings.alembic_section,
-            *settings.version_locations,
-        )
+        settings, project = self.settings, self.project
         key = (
             self.database.identity,
-            *scripts,
+            *project.given,
             settings.target,
             settings.tag or "",
             *told_arguments((*settings.x_args, *(self._told_attributes or ()))),
         )
         tellable = self._told_attributes is not None
         return HeadsFile(
-            self.directory.heads("\0".join((os.getcwd(), *map(str, self.config_files), *scripts))),
+            self.directory.heads(
+                "\0".join((os.getcwd(), *map(str, project.config_files), *project.given))
+            ),
             open_shared,
             key=key if settings.warm_start == "on" and tellable else None,
-            config_files=self.config_files,
+            config_files=project.config_files,
         )
 
     def scripts(
@@ -229,14 +228,7 @@ class Resources:
             found(taken)
             return taken
 
-        return scripts.load(
-            self.settings.script_location,
-            self.config_files,
-            fingerprint,
-            section=self.settings.alembic_section,
-            version_locations=self.settings.version_locations,
-            secrets=self.database.secrets,
-        )
+        return scripts.load(self.project, fingerprint, secrets=self.database.secrets)
 
     def fingerprint(self) -> str:
         """The fingerprint of the scripts, none of which is executed; imports Alembic.
@@ -246,13 +238,7 @@ class Resources:
         # Who need not compare needs no Alembic.
         from orchestrator.revisions.script_directory import fingerprint_of
 
-        return fingerprint_of(
-            self.settings.script_location,
-            self.config_files,
-            self.heads().fingerprint,
-            section=self.settings.alembic_section,
-            version_locations=self.settings.version_locations,
-        )
+        return fingerprint_of(self.project, self.heads().fingerprint)
 
     @cached_property
     def settings_digest(self) -> str | None:
@@ -264,10 +250,7 @@ class Resources:
 
     @property
     def _told_attributes(self) -> tuple[str, ...] | None:
-        """The attributes, as another process would tell the same; None where it could not."""
-        if not all(isinstance(value, str | int) for value in self.attributes.values()):
-            return None
-        return tuple(f"{name}={value!r}" for name, value in self.attributes.items())
+        return told_attributes(self.attributes)
 
     def pass_options(self, target: str, **more: Any) -> PassOptions:
         """How `env.py` is run to reach a target; imports Alembic."""

@@ -121,7 +121,9 @@ class SQLiteTransaction(Transaction):
             except Exception as error:
                 waited = time.monotonic() - began
                 known = self._database.explain(error)
-                if known is None or not known.busy:
+                if known is not None and not known.busy:
+                    raise known from error
+                if known is None:
                     reason = told(error, self._database.secrets)
                     raise self._unavailable(f"cannot be written: {reason}", waited) from error
                 if waited >= self._busy_seconds:

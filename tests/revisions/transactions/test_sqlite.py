@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import TaskFailed, VerificationFailed
+from orchestrator import DatabaseUnavailable, TaskFailed, VerificationFailed
 from tests.projects import Project
 from tests.revisions.conftest import Migrate
 
@@ -320,3 +320,32 @@ class TestTransaction:
 
         assert [one.revision for one in migrate().applied] == ["r1"]
         assert {name for (name,) in rows(TABLES)} == {"kept", "alembic_version"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("os.truncate(file, 4096)", "is damaged: .* Restore it from a backup"),
+        ("pathlib.Path(file).write_bytes(b'x' * 8192)", "the file is not a SQLite database"),
+    ],
+    ids=["damaged", "overwritten"],
+)
+def test_a_file_that_is_spoilt_in_mid_run(
+    project: Project, migrate: Migrate, damage: str, told: str
+) -> None:
+    """It is told as what it is where the next transaction begins."""
+    project.revision("r1", None)
+    project.revision(
+        "r2",
+        "r1",
+        f"""
+        import os, pathlib
+        op.get_bind().connection.commit()
+        file = op.get_bind().engine.url.database
+        {damage}
+        op.execute("CREATE TABLE more (n INTEGER)")
+        """,
+    )
+    with pytest.raises(DatabaseUnavailable, match=told) as raised:
+        migrate()
+    assert "cannot be written" not in str(raised.value)

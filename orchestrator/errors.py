@@ -138,6 +138,8 @@ class StateRefused(OrchestratorError):
 class DatabaseUnavailable(OrchestratorError):
     """The database cannot be opened, or is busy. `url` is redacted.
 
+    The message is without a word of what is intact: who knows what was committed has to `say` it.
+
     `busy` says whether another process's work was in the way, so that trying again helps;
     `damaged` whether the file is, so that nothing but a backup does.
     """
@@ -158,6 +160,16 @@ class DatabaseUnavailable(OrchestratorError):
         self.waited_seconds = waited_seconds
         self.busy = busy
         self.damaged = damaged
+        self._says_what_is_intact = damaged
+
+    def say(self, intact: str) -> None:
+        """Add what is intact. Only the first counts, who is nearest to the work.
+
+        Of a damaged file nothing is said to be.
+        """
+        if not self._says_what_is_intact:
+            self._says_what_is_intact = True
+            self.args = (f"{self} {intact}",)
 
 
 class Interrupted(BaseException):

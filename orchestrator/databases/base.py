@@ -140,7 +140,8 @@ class Database(ABC):
     def explain(self, error: BaseException) -> DatabaseUnavailable | None:
         """Why the database could not be used, in words; None for any other kind of error.
 
-        `busy` says whether another one's work was in the way, so that trying again helps.
+        `busy` says whether another one's work was in the way, so that trying again helps. What is
+        intact is not said: that is known to who knows what was committed.
         """
 
     @abstractmethod
@@ -186,7 +187,7 @@ def patiently(
             if waited >= timeout_seconds:
                 raise DatabaseUnavailable(
                     f"The database {error.url} was busy for {waited:.1f} s: another process is "
-                    "writing to it all the time. Nothing was changed.",
+                    "writing to it all the time.",
                     url=error.url,
                     waited_seconds=waited,
                     busy=True,

@@ -228,7 +228,7 @@ class SQLite(Database):
                     "is in WAL mode or its last writer was killed"
                 )
         return DatabaseUnavailable(
-            f"The database {self.shown_url} cannot be opened: {reason}. Nothing was changed.",
+            f"The database {self.shown_url} cannot be opened: {reason}.",
             url=self.shown_url,
         )
 

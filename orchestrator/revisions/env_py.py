@@ -125,13 +125,14 @@ class _Pass:
                 raise self._failure from error
             # An env.py may end its work by sys.exit(), as the `alembic` command lets it.
             if not (self._ended and isinstance(error, SystemExit) and not error.code):
-                raise explain_env_py(
+                self._failure = explain_env_py(
                     error,
                     self._scripts,
                     self._options.database,
                     began=self.began,
                     ended=self._ended,
-                ) from error
+                )
+                raise self._failure from error
         finally:
             self._abandon()
         if self._failure is not None:  # and env.py swallowed it

@@ -23,6 +23,7 @@ from orchestrator.revisions.script_errors import where
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions.base import RolledBack, TransactionError
 
+KEPT: Final = "What was committed before that is kept: look at the database before the next start."
 _STATEMENT_LENGTH: Final = 200
 _BOOTSTRAP: Final = (
     "If the revisions presume tables that the application makes from its models, set "
@@ -57,11 +58,7 @@ def explain_task(
     about = f" ({revision.description})" if revision and revision.description else ""
     named = f" at revision {revision.revision}{about}" if revision else ""
     place = f"\n  {file}" + (f", line {line}" if line else "") if file else ""
-    intact = (
-        "The database is as it was before."
-        if rolled_back
-        else "What was committed before that is kept: look at the database before the next start."
-    )
+    intact = "The database is as it was before." if rolled_back else KEPT
     what = f"The {task} failed{named}: {_told(error, secrets)}{place}\n{intact} "
     what += advice or _advice(error)
     if was_empty and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision)):
@@ -97,9 +94,7 @@ def explain_env_py(
         return unavailable
     # An error of a statement has the statement; one of connecting has none.
     if isinstance(error, DBAPIError) and error.statement is None and not began:
-        return DatabaseUnavailable(
-            f"env.py could not connect to {shown}: {text}. Nothing was changed.", url=shown
-        )
+        return DatabaseUnavailable(f"env.py could not connect to {shown}: {text}.", url=shown)
     file, line = where(error, scripts.directory.dir)
     what = f"env.py failed: {text} ({file}, line {line})."
     if isinstance(error, SystemExit):

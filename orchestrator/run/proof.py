@@ -10,7 +10,12 @@ from orchestrator.databases.quoting import told as quoted
 from orchestrator.databases.quoting import without_secrets
 from orchestrator.decision.plan import Command, Job, Task
 from orchestrator.decision.state import DatabaseState
-from orchestrator.errors import OrchestratorError, TaskFailed, VerificationFailed
+from orchestrator.errors import (
+    DatabaseUnavailable,
+    OrchestratorError,
+    TaskFailed,
+    VerificationFailed,
+)
 from orchestrator.results import AppliedRevision
 from orchestrator.run.work import Outcome
 
@@ -106,7 +111,14 @@ class Proof:
         if isinstance(told, TaskFailed):
             told.rolled_back = self.rolled_back(error)
         told.applied = self.durable()
+        if isinstance(told, DatabaseUnavailable):
+            told.say(self._intact(error))
         return told
+
+    def _intact(self, error: Exception) -> str:
+        from orchestrator.revisions.task_errors import KEPT  # imports Alembic
+
+        return "Nothing was changed." if self.rolled_back(error) else KEPT
 
     def _unproven(self, expected: tuple[str, ...], what: str) -> VerificationFailed:
         found = self._found or ()

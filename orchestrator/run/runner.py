@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.plan import Command, Job
-from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.errors import ConfigurationError, DatabaseUnavailable, OrchestratorError
 from orchestrator.events import DatabaseReady, RunCancelled, RunFailed, RunStarted, Warned
 from orchestrator.host.peers import Peers
 from orchestrator.journal.writer import Journal
@@ -62,6 +62,8 @@ class Runner:
             self._way = self._choose_way()
             ended = await self._way.reach_target(background)
         except OrchestratorError as error:
+            if isinstance(error, DatabaseUnavailable):
+                error.say("Nothing was changed.")  # what came of a pass is said by its proof
             report = self._resources.without_secrets(error).report()
             self._end("failed", self._unfinished(error.applied), report)
             raise

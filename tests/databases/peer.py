@@ -76,7 +76,7 @@ class PeerDatabase(Database):
         if not isinstance(error, OperationalError):
             return None
         return DatabaseUnavailable(
-            f"The database {self.shown_url} cannot be reached. Nothing was changed.",
+            f"The database {self.shown_url} cannot be reached.",
             url=self.shown_url,
         )
 

@@ -295,7 +295,7 @@ class SQLiteTransaction(Transaction):
 
     def _unavailable(self, what: str, waited: float, *, busy: bool = False) -> DatabaseUnavailable:
         return DatabaseUnavailable(
-            f"The database {self._database.shown_url} {what}. Nothing was changed.",
+            f"The database {self._database.shown_url} {what}.",
             url=self._database.shown_url,
             waited_seconds=waited,
             busy=busy,

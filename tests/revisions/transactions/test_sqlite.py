@@ -333,7 +333,7 @@ class TestTransaction:
 def test_a_file_that_is_spoilt_in_mid_run(
     project: Project, migrate: Migrate, damage: str, told: str
 ) -> None:
-    """It is told as what it is where the next transaction begins."""
+    """It is told as what it is where the next transaction begins, and nothing as intact."""
     project.revision("r1", None)
     project.revision(
         "r2",
@@ -349,3 +349,47 @@ def test_a_file_that_is_spoilt_in_mid_run(
     with pytest.raises(DatabaseUnavailable, match=told) as raised:
         migrate()
     assert "cannot be written" not in str(raised.value)
+    assert "Nothing was changed" not in str(raised.value)
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one transaction", "one for each revision"])
+def test_what_is_intact_where_a_writer_is_in_the_way(
+    project: Project, migrate: Migrate, application: ModuleType, each: bool
+) -> None:
+    """That nothing was changed is said once where it is so, and not when a revision is kept."""
+    writer = sqlite3.connect(project.database, isolation_level=None, check_same_thread=False)
+    application.lock = lambda: writer.in_transaction or writer.execute("BEGIN IMMEDIATE")
+    project.chain(2)
+    project.write(
+        "migrations/env.py",
+        f"""
+        import application
+        import sqlalchemy as sa
+        from alembic import context
+
+        with sa.create_engine({project.url!r}, poolclass=sa.NullPool).connect() as connection:
+            if not {each}:
+                application.lock()
+            else:
+                done = []
+
+                @sa.event.listens_for(connection, "commit")
+                def note(connection):
+                    done.append(1)
+
+                @sa.event.listens_for(connection, "begin")
+                def hold(connection):
+                    if done:
+                        application.lock()
+            context.configure(connection=connection, transaction_per_migration={each})
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+    )
+    with pytest.raises(DatabaseUnavailable, match="busy with another writer") as raised:
+        migrate(connect_timeout_seconds=0.2)
+    writer.close()
+
+    assert [one.revision for one in raised.value.applied] == (["r1"] if each else [])
+    assert str(raised.value).count("Nothing was changed.") == (not each)
+    assert ("What was committed before that is kept" in str(raised.value)) is each

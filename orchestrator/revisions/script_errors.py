@@ -46,11 +46,12 @@ def explained(
         in_hand = file_in_hand(error)
         # A file that Alembic itself stumbles over has no line: it lacks `down_revision`, say.
         place = in_hand if in_hand and file != in_hand else f"{file}, line {line}"
-        if isinstance(error, (SyntaxError, ImportError)):
+        cached = bytecode_advice(error)
+        if isinstance(error, (SyntaxError, ImportError)) and not (cached and in_hand):
             place = f"{file}, line {line}"
         reason = told(error, secrets) or "Alembic has no words for it"
         raise ConfigurationError(
-            f"The script {place}, cannot be imported: {type(error).__name__}: {reason}.",
+            f"The script {place}, cannot be imported: {type(error).__name__}: {reason}.{cached}",
             setting=setting,
             scripts_failed=scripts_failed and not isinstance(error, OSError),
         ) from error
@@ -76,6 +77,25 @@ def file_in_hand(error: BaseException) -> str | None:
             if isinstance(based, Script):
                 return based.path
     return None
+
+
+def bytecode_advice(error: BaseException) -> str:
+    """What to do about a damaged `.pyc` file, which Python takes for good; empty where none is.
+
+    Of an `import` statement's `ImportError` Python hides the frames, but not the file.
+    """
+    files = [
+        frame.f_locals.get("bytecode_path")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "_compile_bytecode"  # of importlib, in Python 3.11
+    ]
+    if isinstance(error, ImportError):
+        files.append(error.path)
+    for file in files:
+        directory = os.path.dirname(file or "")
+        if os.path.basename(directory) == "__pycache__":
+            return f" The cached bytecode {file} is damaged: delete the directory {directory}."
+    return ""
 
 
 def where(error: BaseException, within: str = "") -> tuple[str | None, int | None]:

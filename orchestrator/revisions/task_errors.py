@@ -19,7 +19,7 @@ from orchestrator.errors import (
     VerificationFailed,
 )
 from orchestrator.results import Revision
-from orchestrator.revisions.script_errors import where
+from orchestrator.revisions.script_errors import bytecode_advice, where
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions.base import RolledBack, TransactionError
 
@@ -100,6 +100,8 @@ def explain_env_py(
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else told(error, secrets)
         what = f"env.py ended the process with sys.exit({code!r}) ({file}, line {line})."
+    if cached := bytecode_advice(error):
+        what = f"env.py failed: {text}.{cached}"
     if ended:
         what += " The migration itself had ended before, and is kept."
     elif not began:
@@ -150,7 +152,7 @@ def _advice(error: BaseException) -> str:
         )
     if isinstance(error, RolledBack):
         return "Let the revision raise instead of rolling back, or use a savepoint."
-    return "Mend the revision and start again."
+    return bytecode_advice(error).lstrip() or "Mend the revision and start again."
 
 
 def _raised_by(error: BaseException) -> str | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import py_compile
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -394,3 +397,51 @@ class TestHostLogging:
             migrate()
         except OrchestratorError as error:
             pytest.fail(f"without a config file there is none to read: {error}")
+
+
+MARSHAL_OF_AN_INTEGER = b"i\x01\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", MARSHAL_OF_AN_INTEGER, b"?"], ids=["cut short", "no code", "garbage"]
+)
+@pytest.mark.parametrize("script", ["migrations/env.py", "migrations/versions/r1.py"])
+@pytest.mark.parametrize("imported", [False, True], ids=["itself", "a module of it"])
+def test_a_damaged_bytecode_file_is_named(
+    project: Project,
+    migrate: Migrate,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: bytes,
+    script: str,
+    imported: bool,
+) -> None:
+    """The error names the directory to delete, whichever file Python has cached badly."""
+    monkeypatch.syspath_prepend(str(project.path))
+    monkeypatch.delitem(sys.modules, "part_of_it", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    project.chain(1)
+    source = project.path / script
+    if imported:
+        source.write_text(f"import part_of_it\n{source.read_text()}")
+        source = project.write("part_of_it.py", "")
+    cached = Path(py_compile.compile(str(source), doraise=True) or "")
+    cached.write_bytes(cached.read_bytes()[:16] + damaged)
+
+    with pytest.raises(ConfigurationError) as raised:
+        migrate()
+
+    assert f"{cached} is damaged: delete the directory {cached.parent}." in str(raised.value)
+    assert "<frozen" not in str(raised.value)
+
+
+def test_a_damaged_bytecode_file_is_named_in_a_revision(
+    project: Project, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the revision imports the module when it runs."""
+    monkeypatch.syspath_prepend(str(project.path))
+    project.revision("r1", None, "import part_of_it")
+    cached = Path(py_compile.compile(str(project.write("part_of_it.py", "")), doraise=True) or "")
+    cached.write_bytes(cached.read_bytes()[:-1])
+
+    with pytest.raises(TaskFailed, match="is damaged: delete the directory"):
+        migrate()

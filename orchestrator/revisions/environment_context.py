@@ -22,6 +22,7 @@ from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
 from orchestrator.errors import ConfigurationError
 from orchestrator.revisions.application_logging import host_logging_kept
+from orchestrator.revisions.forked import end_if_forked
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions import TRANSACTIONS
 
@@ -97,6 +98,12 @@ class PassContext(EnvironmentContext):
     ) -> None:
         super().__init__(config, script, **options)
         self._transaction_setting = transaction
+        self._pid = os.getpid()
+
+    def __exit__(self, *raised: Any) -> None:
+        """Give Alembic's names back; a child that `env.py` forked goes no further."""
+        end_if_forked(self._pid, raised[1])
+        super().__exit__(*raised)
 
     def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
         """Configure as `env.py` says, but for what must win."""

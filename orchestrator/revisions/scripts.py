@@ -19,6 +19,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.results import Revision
 from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.config import AlembicProject
+from orchestrator.revisions.forked import forked_children_ended
 from orchestrator.revisions.script_directory import (
     config_of,
     directory_of,
@@ -87,7 +88,7 @@ class Scripts:
             vars(self.directory).pop(remembered, None)
         paths: dict[str, str] = {}
         self.directory.revision_map = RevisionMap(partial(self._read, paths))
-        with explained(secrets=self._secrets, scripts_failed=True):
+        with explained(secrets=self._secrets, scripts_failed=True), forked_children_ended():
             try:
                 self.heads: tuple[str, ...] = tuple(self.directory.get_heads())
             except CycleDetected as error:

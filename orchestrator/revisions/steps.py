@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.revisions.environment_context import PassOptions
+from orchestrator.revisions.forked import forked_children_ended
 from orchestrator.revisions.scripts import Step
 from orchestrator.revisions.transactions.base import RolledBack, Transaction
 
@@ -67,7 +68,9 @@ def _watched(
     def watched(**arguments: Any) -> None:
         try:
             transaction.before_step()
-            migrate(**arguments)
+            # A child of it must not even unwind: `env.py` would end its parent's transaction.
+            with forked_children_ended():
+                migrate(**arguments)
             _end_well(step, transaction, context, options)
         except (WayOut, Interrupted, KeyboardInterrupt):
             raise

@@ -228,6 +228,56 @@ class TestFork:
         assert ended.returncode == 0, ended.stderr
         assert (versions(one), versions(two)) == (["r4"], ["r3"])
 
+    @pytest.mark.parametrize("where", ["env.py", "upgrade", "a module", "after run_migrations()"])
+    @pytest.mark.parametrize(
+        ("way", "code", "printed"),
+        [
+            ("raise ValueError('child')", 1, "ValueError: child"),
+            ("sys.exit(3)", 3, "of the child"),
+            ("pass", None, "of the child"),
+        ],
+    )
+    def test_it_ends_where_it_leaves_the_script(
+        self, project: Project, where: str, way: str, code: int | None, printed: str
+    ) -> None:
+        """By whatever way: the parent's work is done once and whole, and told by the parent."""
+        forks = f"""
+import os, sys
+
+pid = os.fork()
+if pid == 0:
+    print("of the child")
+    {way}
+else:
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    open("ended", "w").write(str(ended))
+"""
+        env_py = project.path / "migrations/env.py"
+        if where == "env.py":
+            env_py.write_text(forks + env_py.read_text())
+        elif where == "after run_migrations()":
+            env_py.write_text(env_py.read_text() + forks)
+        elif where == "upgrade":
+            made = 'op.create_table("made", sa.Column("id", sa.Integer))\n'
+            project.revision("r4", "r3", f"{made}{forks}")
+        else:
+            module = project.revision("r4", "r3")
+            module.write_text(forks + module.read_text())
+
+        ended = project.run("run")
+
+        assert ended.code == 0, ended.stderr
+        if code is None and where == "env.py":  # it comes to run_migrations(), and is refused
+            code, printed = 1, "env.py migrates in a forked child process"
+        assert (project.path / "ended").read_text() == str(code or 0)
+        assert printed in ended.stdout + ended.stderr
+        assert versions(project) == [
+            "r3" if where in ("env.py", "after run_migrations()") else "r4"
+        ]
+        [events] = runs(project).values()
+        assert {event["pid"] for event in events} == {events[0]["pid"]}
+        assert [event["event"] for event in events].count("database_ready") == 1
+
 
 class TestBusyDatabase:
     """A leader with much to write keeps all others out of a SQLite file until its commit."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any, Final
 
 from sqlalchemy.engine import Connection
@@ -20,6 +19,7 @@ from orchestrator.databases.base import Database
 from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable, TaskFailed
 from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
+from orchestrator.revisions.transactions.sqlite_commits import Commits
 from orchestrator.revisions.transactions.sqlite_driver import Driver
 from orchestrator.revisions.transactions.sqlite_keys import Violations, violations
 
@@ -75,10 +75,7 @@ class SQLiteTransaction(Transaction):
         self._ended_by: EndedBy | None = None
         self._autocommit = False
         self._unsettled = False
-        self._watch = ExitStack()
-        self._version: Callable[[], int | None] = lambda: None
-        self._first: int | None = None
-        self._mark: int | None = None
+        self._commits = Commits(database)
 
     @property
     def is_open(self) -> bool:
@@ -96,8 +93,7 @@ class SQLiteTransaction(Transaction):
         self._listen("set_connection_execution_options", self._on_options)
         self._listen("rollback", self._on_rollback)
         self._listen("before_cursor_execute", self._on_execute)
-        self._version = self._watch.enter_context(self._database.watched())
-        self._first = self._mark = self._version()
+        self._commits.watch()
         if self.is_open and not self._has_written():
             self._driver.execute("ROLLBACK")
         if not self.is_open:
@@ -135,7 +131,7 @@ class SQLiteTransaction(Transaction):
         # Readers can be in the way of the commit.
         milliseconds = min(self._busy_seconds * 1000, _LONGEST_MILLISECONDS)
         self._driver.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
-        self._mark = self._version()
+        self._commits.mark()
 
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
@@ -183,8 +179,8 @@ class SQLiteTransaction(Transaction):
         """Roll back what a pass left open, where `env.py` did not close its connection."""
         super().abandon()
         self._driver.roll_back()
-        committed = self._has_committed(since=self._first)
-        self._watch.close()
+        committed = self._commits.since_watched()
+        self._commits.stop()
         if committed is not None:
             self.committed = committed
 
@@ -222,19 +218,8 @@ class SQLiteTransaction(Transaction):
         """
         if self._ended_by or self.is_open or self._unsettled or self._autocommit:
             return
-        undone = self._has_committed(since=self._mark) is False
+        undone = self._commits.since_mark() is False
         self._ended_by = "rollback" if undone else "commit"
-
-    def _has_committed(self, *, since: int | None) -> bool | None:
-        """Whether anything was committed, by whomever; None where it cannot be told."""
-        try:
-            # Who plays back the journal that is left at a full disk takes that for a change.
-            with self._database.connect() as another:
-                self._database.look(another)
-        except DatabaseUnavailable:
-            return None
-        now = self._version()
-        return None if since is None or now is None else now != since
 
     def _has_written(self) -> bool:
         """Whether anything may have been written in the transaction that was found open.
@@ -257,8 +242,7 @@ class SQLiteTransaction(Transaction):
         self._ended_by = None
         if self._autocommit:
             # Nor may another connection be in the way of what is to be done in it.
-            self._version = lambda: None
-            self._watch.close()
+            self._commits.stop()
 
     def _on_begin(self, _: Connection) -> None:
         # The application may send a BEGIN of its own next, as SQLAlchemy's recipe has it. And an

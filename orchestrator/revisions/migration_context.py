@@ -44,6 +44,13 @@ class Environment:
         """The version rows, as they are now, sorted."""
         return as_versions(self._context.get_current_heads())
 
+    def versions_as_they_stand(self) -> tuple[str, ...]:
+        """The version rows in the table's own order.
+
+        Of several, Alembic goes back from the first where a target is relative.
+        """
+        return tuple(row for row in self._context.get_current_heads() if row is not None)
+
     def metadata(self) -> tuple[MetaData, ...]:
         """The metadata that `env.py` declares.
 

@@ -13,4 +13,5 @@ if TYPE_CHECKING:
 
 def downgrade(context: TaskContext) -> Iterator[Step]:
     """Take back what lies beyond the target, newest first."""
-    yield from context.environment.scripts.downgrade(context.target, context.versions)
+    environment = context.environment
+    yield from environment.scripts.downgrade(context.target, environment.versions_as_they_stand())

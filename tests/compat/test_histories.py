@@ -81,6 +81,23 @@ def test_relative_targets(tmp_path: Path, run: Run) -> None:
         assert project.versions() == [expected]
 
 
+def test_back_from_several_heads(tmp_path: Path, zygote: Zygote) -> None:
+    """`-1` takes back what the plain command would: the row that stands first, not by its name."""
+    projects = [existing(tmp_path / name) for name in ("ours", "stock")]
+    for project in projects:
+        project.revision("r1", None)
+        for head in ("z2", "a2"):
+            project.revision(head, "r1")
+            assert zygote.alembic(project, "upgrade", head).code == 0
+    ours, stock = projects
+
+    ended, plain = ours.run("downgrade", "-1", "--json"), zygote.alembic(stock, "downgrade", "-1")
+
+    assert (ended.code, plain.code) == (0, 0), ended.stderr + plain.stderr
+    assert ours.versions() == stock.versions() == ["a2"]
+    assert ours.tables() == stock.tables()
+
+
 def test_merges(tmp_path: Path, run: Run) -> None:
     """A merge revision makes one head of two, from any of the rows that it merges."""
     project = existing(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -107,11 +108,13 @@ async def _run_and_show(
     stopped_by: list[int] = []
     run: Run | None = None
     try:
-        async with anyio.create_task_group() as tasks:
-            async with orchestrator.start(command, revision, **flags) as run:
-                tasks.start_soon(_cancel_on_signal, run, stopped_by, not only_events)
-                await show(run.events(), stderr(), quiet=not show_progress)
-            tasks.cancel_scope.cancel()
+        # Before the run begins: one that is told to begin is told to end, too.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with anyio.create_task_group() as tasks:
+                async with orchestrator.start(command, revision, **flags) as run:
+                    tasks.start_soon(_cancel_on_signal, signals, run, stopped_by, not only_events)
+                    await show(run.events(), stderr(), quiet=not show_progress)
+                tasks.cancel_scope.cancel()
     except* OrchestratorError as group:
         for error in group.exceptions:
             if isinstance(error, OrchestratorError) and not only_events:
@@ -122,16 +125,17 @@ async def _run_and_show(
     ended.append((run.report, stopped_by[0] if stopped_by else None))
 
 
-async def _cancel_on_signal(run: Run, stopped_by: list[int], told: bool) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            if stopped_by:
-                # Asked twice: at once, and without a last word. An open transaction is gone.
-                os._exit(128 + number)
-            stopped_by.append(number)
-            if told:
-                stderr().print("Stopping after the current revision. Once more stops at once.")
-            run.cancel()
+async def _cancel_on_signal(
+    signals: AsyncIterator[signal.Signals], run: Run, stopped_by: list[int], told: bool
+) -> None:
+    async for number in signals:
+        if stopped_by:
+            # Asked twice: at once, and without a last word. An open transaction is gone.
+            os._exit(128 + number)
+        stopped_by.append(number)
+        if told:
+            stderr().print("Stopping after the current revision. Once more stops at once.")
+        run.cancel()
 
 
 def _summary(report: RunReport) -> str:

@@ -178,6 +178,30 @@ class TestToldToEnd:
         assert terminal(project, waiter.pid) == ["run_cancelled"]
         assert leader.runs
 
+    def test_in_its_first_instant(self, project: Project, zygote: Zygote) -> None:
+        """A run that was told to begin is told to end, too: from its very first event."""
+        project.chain(1)
+        prelude = project.write(
+            "prelude.py",
+            """
+            import os, signal
+            from orchestrator.journal.writer import Journal
+
+            write = Journal.__call__
+
+            def write_and_end(self, event):
+                write(self, event)
+                if type(event).__name__ == "RunStarted":
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            Journal.__call__ = write_and_end
+            """,
+        )
+        [process] = zygote.start(project, "run", "--json", prelude=prelude)
+        ended = process.finish()
+        assert (ended.code, ended.json["outcome"]) == (143, "cancelled"), ended.stderr
+        assert terminal(project, process.pid) == ["run_cancelled"]
+
     def test_a_leader(self, project: Project, gate: Path, leader: Forked) -> None:
         """It finishes the revision it is at. After the last one that is the end: ready."""
         leader.send(signal.SIGTERM)

@@ -84,7 +84,8 @@ DENIED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 class ConfigurationError(OrchestratorError):
     """A setting, a script or an argument cannot be used as it is.
 
-    `denied` says that this user has no right to write what is needed for work.
+    `denied` says that what is needed for work cannot be written: there is no right to it, or
+    no room.
     """
 
     exit_code = 2

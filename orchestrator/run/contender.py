@@ -83,7 +83,7 @@ class Contender:
                 try:
                     adopted = await self._hold_all(held, holder, waiter)
                 except ConfigurationError as error:
-                    # Only who has work to do needs the right to write. Nobody else looks so:
+                    # Only who has work to do needs to write. Nobody else looks so:
                     # `env.py` then runs beside that of a leader.
                     ready = await self._look() if error.denied else None
                     if ready is None:

@@ -128,6 +128,7 @@ class Runner:
                 f"Before anything was changed, {self._journal.loss}. Make room, name another "
                 'file with the setting `journal`, or turn it off with "off".',
                 setting="journal",
+                denied=True,
             )
 
     @property

@@ -125,6 +125,17 @@ class TestBefore:
         (warning,) = ended.json["warnings"]
         assert "could not be written" in warning
 
+    def test_so_is_one_that_nothing_is_remembered_of(self, project: Project) -> None:
+        """The disk may have been full before anything could be remembered, too."""
+        project.chain(1)
+        assert project.run("run", "--json").code == 0
+        project.heads.unlink()
+        ended = start(project, limit=(project.state / "journal.jsonl").stat().st_size)
+        assert ended.code == 0, ended.stderr
+        assert (ended.json["outcome"], ended.json["led"]) == ("ready", False)
+        (warning,) = ended.json["warnings"]
+        assert "could not be written" in warning
+
 
 class TestAfterTheFailure:
     """A database that cannot even be asked what is left of a migration that failed."""

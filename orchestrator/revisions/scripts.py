@@ -156,6 +156,13 @@ class Scripts:
                     f"The newest are: {', '.join(self.heads) or 'none'}.",
                     setting="target",
                 ) from error
+        if None in found or "base" in found:
+            # Alembic walks off the end of a history without a word.
+            raise ConfigurationError(
+                f"There is no revision {target!r}: that is beyond the end of the history. Nothing "
+                f"was changed. The newest are: {', '.join(self.heads)}.",
+                setting="target",
+            )
         return tuple(revision.revision for revision in found if isinstance(revision, Script))
 
     def unknown(self, versions: Collection[str]) -> tuple[str, ...]:

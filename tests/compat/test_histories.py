@@ -81,6 +81,18 @@ def test_relative_targets(tmp_path: Path, run: Run) -> None:
         assert project.versions() == [expected]
 
 
+@pytest.mark.parametrize("target", ["r2+1", "r1-1", "r1-3"])
+def test_beyond_the_end_of_a_history(tmp_path: Path, target: str) -> None:
+    """There is no such revision: an error, and not a database that is said to be at its target."""
+    project = existing(tmp_path)
+    project.chain(2)
+
+    assert_failed(project.run("upgrade", target, "--json"), "ConfigurationError", repr(target))
+    assert project.run("upgrade", "r1", "--json").code == 0
+    assert_failed(project.run("upgrade", target, "--json"), "ConfigurationError", repr(target))
+    assert project.versions() == ["r1"]
+
+
 def test_back_from_several_heads(tmp_path: Path, zygote: Zygote) -> None:
     """`-1` takes back what the plain command would: the row that stands first, not by its name."""
     projects = [existing(tmp_path / name) for name in ("ours", "stock")]

@@ -108,6 +108,19 @@ PROJECTS = {
             "path_separator = newline",
         ),
     ),
+    # A revision that imports the application, and with it eventlet, in the thread of the run; a
+    # transaction for each revision.
+    "designate": Project(
+        requirements=("designate==23.0.0",),
+        scripts="designate.storage.sqlalchemy:alembic",
+        environment="public-eventlet",
+    ),
+    # env.py imports eventlet with the models; a version table with a name of its own.
+    "masakari": Project(
+        requirements=("masakari==22.0.0",),
+        scripts="masakari.db.sqlalchemy:migrations",
+        environment="public-eventlet",
+    ),
 }
 
 LOGGING = """

@@ -7,6 +7,7 @@ databases must be equal, and a second run must find nothing to do.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import tempfile
@@ -121,6 +122,14 @@ PROJECTS = {
         scripts="masakari.db.sqlalchemy:migrations",
         environment="public-eventlet",
     ),
+    # An engine of the application's, on its default database in the home directory.
+    "airflow": Project(
+        requirements=("apache-airflow-core==3.3.2",),
+        scripts="airflow:migrations",
+        database_url=None,
+        database="airflow/airflow.db",
+        environment="public-airflow",
+    ),
 }
 
 LOGGING = """
@@ -142,6 +151,9 @@ class = StreamHandler
 args = (sys.stderr,)
 """
 """The rest of a config file, for the `fileConfig()` of many an `env.py`."""
+
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+")
+"""With fractions of a second, as a row is dated by when it was written."""
 
 CONSTRAINTS = ("CHECK", "CONSTRAINT", "FOREIGN KEY", "PRIMARY KEY", "UNIQUE")
 
@@ -205,7 +217,10 @@ def _contents(database: Path) -> Contents:
         master = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
         schema = {(kind, name): (table, _shown(sql)) for kind, name, table, sql in master}
         rows = {
-            ("rows", name): sorted(map(repr, connection.execute(f'SELECT * FROM "{name}"')))
+            ("rows", name): sorted(
+                MOMENT.sub("now", repr(row))
+                for row in connection.execute(f'SELECT * FROM "{name}"')
+            )
             for kind, name in schema
             if kind == "table"
         }

@@ -1,6 +1,6 @@
 """Projects of other people, from the package index: their own `env.py`, as it was installed.
 
-Each is migrated from nothing twice: by the `alembic` command, and by `orchestrator run`. Both
+Each is migrated from nothing twice: by stock Alembic, and by `orchestrator run`. Both
 databases must be equal, and a second run must find nothing to do.
 """
 
@@ -27,7 +27,9 @@ class Project:
     `requirements` begins with the project itself, with its version; `scripts` is its script
     location. `database_url` stands in `alembic.ini`, with the lines of `options`; where it is
     None, `variables` tell `env.py` what it asks for. `before` is a program that makes what the
-    first revision presumes. Those with the same `environment` are installed together.
+    first revision presumes. `stock` is one that runs Alembic in place of its command, for an
+    `env.py` that only an application can run. Those with the same `environment` are installed
+    together.
     """
 
     requirements: tuple[str, ...]
@@ -37,6 +39,7 @@ class Project:
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     before: str | None = None
+    stock: str | None = None
     environment: str = "public"
 
 
@@ -130,6 +133,22 @@ PROJECTS = {
         database="airflow/airflow.db",
         environment="public-airflow",
     ),
+    # From its thread back to the event loop that waits for it, which the `alembic` command has
+    # not; transactions begun and ended in SQL; revisions of a folder that env.py chooses.
+    "prefect": Project(
+        requirements=("prefect==3.9.1",),
+        scripts="prefect.server.database:_migrations",
+        database_url=None,
+        variables={"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///app.db"},
+        stock=(
+            "from functools import partial\n"
+            "from alembic import command, config\n"
+            "from anyio import run, to_thread\n"
+            "upgrade = partial(command.upgrade, config.Config('alembic.ini'), 'heads')\n"
+            "run(to_thread.run_sync, upgrade)\n"
+        ),
+        environment="public-prefect",
+    ),
 }
 
 LOGGING = """
@@ -164,7 +183,10 @@ def check_project(name: str, variables: Mapping[str, str]) -> None:
     # Their homes are in the directory, so that nobody's own configuration is asked.
     with tempfile.TemporaryDirectory() as directory:
         databases = []
-        for command in (("alembic", "upgrade", "heads"), ("orchestrator", "run", "--json")):
+        stock = (
+            ("python", "-c", project.stock) if project.stock else ("alembic", "upgrade", "heads")
+        )
+        for command in (stock, ("orchestrator", "run", "--json")):
             place = Path(directory) / command[0]
             place.mkdir()
             known = {**variables, "HOME": str(place), **project.variables}

@@ -28,7 +28,7 @@ coverage: .venv/test.done ## The same with coverage of child processes, which ta
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-stacks: ## Run a project of each stack, with the newest releases, in an environment of its own
+test-stacks: ## Run a project of each stack, with the newest releases: ARGS=sqlmodel, ARGS=-airflow
 	$(PYTHON) tests/stacks/run.py $(ARGS)
 
 test-matrix: ## Run the tests of the revisions with older releases of Alembic and SQLAlchemy

@@ -1,6 +1,6 @@
 """Run the projects of this directory, and public ones, in virtual environments of their own.
 
-    python tests/stacks/run.py [NAME ...]
+    python tests/stacks/run.py [NAME ...] [-NAME ...]
 
 Every project is installed with the newest releases that its `requirements.txt` allows, copied
 to a temporary directory, and started in each of its ways, twice: on no database, then on the
@@ -54,8 +54,10 @@ STACKS = {
 
 
 def main(names: list[str]) -> int:
-    """Run the projects that are named, or all; returns the exit code."""
-    names = names or [*STACKS, *PROJECTS]
+    """Run the projects that are named, or all but those with a dash; returns the exit code."""
+    left_out = {name[1:] for name in names if name.startswith("-")}
+    named = [name for name in names if not name.startswith("-")]
+    names = [name for name in named or [*STACKS, *PROJECTS] if name not in left_out]
     passed = [attempted(name, check_stack) for name in names if name not in PROJECTS]
     public = [name for name in names if name in PROJECTS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -198,10 +198,39 @@ def resolve(location: str) -> str:
     if os.path.isabs(location) or ":" not in location:
         return os.path.abspath(location)
     package, *parts = location.split(":")
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    locations = _package_path(package)
+    if not locations:
         raise ImportError(f"{package} is not a package")
-    return os.path.join(os.path.abspath(next(iter(spec.submodule_search_locations))), *parts)
+    return os.path.join(os.path.abspath(locations[0]), *parts)
+
+
+def _package_path(package: str) -> list[str]:
+    """Where the parts of a package lie; empty where it is none.
+
+    None of the packages above it is imported, as `importlib.util.find_spec` would: that may take
+    longer than the whole warm start.
+    """
+    name = ""
+    path: Sequence[str] | None = None
+    for part in package.split("."):
+        name = f"{name}.{part}" if name else part
+        if name in sys.modules:
+            path = getattr(sys.modules[name], "__path__", None)
+        else:
+            try:
+                path = _path_of(name, path)
+            except KeyError:  # one without an `__init__.py` asks the module above it
+                spec = importlib.util.find_spec(name)
+                path = spec.submodule_search_locations if spec is not None else None
+        if not path:
+            return []
+    return list(path or ())
+
+
+def _path_of(name: str, path: Sequence[str] | None) -> Sequence[str] | None:
+    finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))
+    spec = next(filter(None, (finder.find_spec(name, path) for finder in finders)), None)
+    return list(spec.submodule_search_locations or ()) if spec is not None else None
 
 
 def _files(directory: str, locations: ScriptLocations) -> list[tuple[str, Status]]:

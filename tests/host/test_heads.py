@@ -258,6 +258,38 @@ def test_a_package_that_moved_is_another_release(
     assert heads.load() is None
 
 
+def test_no_package_is_imported_to_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `a.b.c:directory` neither a, b nor c."""
+    package = tmp_path / "looked_up" / "within" / "inner"
+    package.mkdir(parents=True)
+    for directory in (package, *package.parents[:2]):
+        (directory / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert resolve("looked_up:versions") == str(tmp_path / "looked_up" / "versions")
+    assert resolve("looked_up.within.inner:a:b") == str(package / "a" / "b")
+    assert resolve("tests.host:there") == str(Path(__file__).parent / "there")
+    for absent in ("looked_up.absent:x", "looked_up.absent.inner:x", "json.decoder:x"):
+        with pytest.raises(ImportError):
+            resolve(absent)
+
+
+def test_a_package_without_init_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the top of a location, and within other packages, of either kind."""
+    package = tmp_path / "namespace_a" / "without" / "inner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "bare").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert resolve("namespace_a:x") == str(tmp_path / "namespace_a" / "x")
+    assert resolve("namespace_a.without:x") == str(package.parent / "x")
+    assert resolve("namespace_a.without.inner:x") == str(package / "x")
+    assert resolve("namespace_a.without.inner.bare:x") == str(package / "bare" / "x")
+
+
 def test_a_package_that_is_gone_is_no_error(project: Project) -> None:
     """A location that cannot be resolved any more means the long way."""
     heads = heads_of(project)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import anyio
 from anyio import to_thread
@@ -22,7 +22,7 @@ from orchestrator.run.broadcast import Broadcast, Sink
 from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
 from orchestrator.run.runner import Runner
-from orchestrator.settings import Settings, load
+from orchestrator.settings import Settings, SettingsArguments, load
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Orchestrator:
         *,
         sinks: Sequence[Sink] = (),
         attributes: Mapping[str, Any] | None = None,
-        **settings: Any,
+        **settings: Unpack[SettingsArguments],
     ) -> Self:
         """An orchestrator whose settings also come from a file (see `settings.load`).
 

@@ -23,7 +23,7 @@ HOUSE = """
     1   results          RunReport, AppliedRevision, Ended, …
     1   errors           one root; every child carries data and an exit code
     2   events           every event, and its way to and from dictionaries
-    3   settings         defaults < TOML < environment < arguments
+    3   settings/        defaults < TOML < environment < arguments
     7   orchestrator     Orchestrator, Run
     8   lifespan         the lifespan of a Starlette or FastAPI application
     8   environment      for env.py: run_migrations()
@@ -72,7 +72,6 @@ ALLOWED: dict[str, set[str]] = {
     "structlog": {"run"},
     "portalocker": {"locks"},
     "pydantic": {"settings"},
-    "pydantic_settings": {"settings"},
     "pydantic_core": {"journal"},
     "sqlite3": {"databases", "revisions.transactions"},
 }

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy.engine import URL
 
 from orchestrator import Orchestrator
 from orchestrator.errors import ConfigurationError
-from orchestrator.settings import Settings, load
+from orchestrator.settings import Settings, SettingsArguments, load
 
 OTHER: dict[str, tuple[Any, Any, Any]] = {
     "database_url": ("sqlite:///a.db", "sqlite:///e.db", "sqlite:///f.db"),
@@ -63,6 +64,47 @@ def shown(settings: Settings, name: str) -> Any:
 def test_every_setting_is_tested_here() -> None:
     """A new setting gets its rank tested, too."""
     assert set(OTHER) == set(Settings.model_fields)
+
+
+def test_a_type_checker_knows_every_setting() -> None:
+    """As an argument of `Settings(…)`, of `load(…)` and of `from_config(…)`."""
+    assert list(SettingsArguments.__annotations__) == list(Settings.model_fields)
+
+
+def test_a_path_and_a_url_are_taken_as_they_are() -> None:
+    """A `Path` where a text is kept, a SQLAlchemy `URL` with its password."""
+    url = URL.create("postgresql", "user", "p@ss", "host", database="db")
+    settings = Settings(
+        database_url=url, script_location=Path("a/b"), version_locations=[Path("c"), "d"]
+    )
+
+    assert settings.database_url == "postgresql://user:p%40ss@host/db"
+    assert settings.script_location == "a/b"
+    assert settings.version_locations == ("c", "d")
+
+
+def test_of_variables_that_differ_in_case_the_one_in_capitals_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever comes first in the environment."""
+    for variable, release in (("orchestrator_release", "a"), ("ORCHESTRATOR_RELEASE", "b")):
+        monkeypatch.setenv(variable, release)
+    monkeypatch.setenv("ORCHESTRATOR_TAG", "b")
+    monkeypatch.setenv("Orchestrator_Tag", "a")
+
+    assert (load().release, load().tag) == ("b", "b")
+
+
+@pytest.mark.parametrize("text", ["a=b", '{"a": 1}', "[1"])
+def test_a_list_in_the_environment_is_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is none is told with its variable."""
+    monkeypatch.setenv("ORCHESTRATOR_X_ARGS", text)
+
+    with pytest.raises(ConfigurationError, match="ORCHESTRATOR_X_ARGS is wrong: a list") as caught:
+        load()
+
+    assert caught.value.source == "ORCHESTRATOR_X_ARGS"
+    assert caught.value.setting == "x_args"
 
 
 @pytest.mark.parametrize("name", OTHER)

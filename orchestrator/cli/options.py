@@ -178,15 +178,14 @@ def make_orchestrator(where: Where, **settings: Any) -> Orchestrator:
 
     Raises `ConfigurationError`.
     """
+    given = settings | {
+        "database_url": where.database_url,
+        "script_location": where.script_location,
+        "x_args": where.x_arg or None,
+        "tag": where.tag,
+    }
     try:
-        return Orchestrator.from_config(
-            where.config,
-            database_url=where.database_url,
-            script_location=where.script_location,
-            x_args=where.x_arg or None,
-            tag=where.tag,
-            **settings,
-        )
+        return Orchestrator.from_config(where.config, **given)
     except ConfigurationError as error:
         if error.source != "argument":
             raise

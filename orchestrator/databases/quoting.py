@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 from typing import Final, TypeVar
 
 from orchestrator.databases.secrets import Secrets, redacted
@@ -89,6 +88,8 @@ def _all_text(error: BaseException) -> str:
 
 
 def _quoted(error: BaseException, text: str, secrets: Secrets) -> str:
+    import configparser  # here, for its time: a warm start tells of no error
+
     if isinstance(error, configparser.Error):
         return _CONFIG_NOT_QUOTED
     if isinstance(error, _OF_FORMATTING) and _raised_in(error) == "alembic.config":

@@ -96,7 +96,7 @@ CASES = {
         variables={"ORCHESTRATOR_MODE": "lead"},
     ),
     "variable that is no list": Case(
-        "status", 2, ("x_args", "JSON"), variables={"ORCHESTRATOR_X_ARGS": "a=b"}
+        "status", 2, ("ORCHESTRATOR_X_ARGS", "JSON"), variables={"ORCHESTRATOR_X_ARGS": "a=b"}
     ),
     "unknown key": Case(
         "run --config o.toml",

@@ -235,7 +235,7 @@ class TestInterruptedBeginning:
         [
             ("orchestrator.cli", SCRIPT),
             ("orchestrator.cli", MODULE),
-            ("pydantic_settings", MODULE),
+            ("orchestrator.settings", MODULE),
             ("typer.main", SCRIPT),
             ("orchestrator.cli.streams", MODULE),
             ("anyio._backends._asyncio", MODULE),

@@ -225,8 +225,8 @@ def test_another_working_directory_remembers_for_itself(
     scripts: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Relative locations mean other files in another directory."""
+    (scripts.path / "deeper").mkdir()  # before: its name could be imported
     heads = remember(scripts)
-    (scripts.path / "deeper").mkdir()
     monkeypatch.chdir(scripts.path / "deeper")
     assert (
         HeadsFile(

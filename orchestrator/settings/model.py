@@ -1,0 +1,174 @@
+"""The settings, their defaults and what they mean."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sqlalchemy.engine import URL
+
+from orchestrator.settings.explanation import explain
+from orchestrator.settings.variables import list_in, variables
+
+
+def _seconds(value: float) -> float:
+    if math.isnan(value) or value < 0:
+        raise ValueError("must be 0 or more seconds, or inf")
+    return value
+
+
+def _absolute_target(value: str) -> str:
+    if value in ("", "base") or value.startswith(("+", "-")) or "+" in value:
+        raise ValueError(
+            "must be heads, head, a revision or a label; what is relative is for a single "
+            "command, such as `orchestrator upgrade +1`"
+        )
+    return value
+
+
+def _section(value: str) -> str:
+    if value in ("", "DEFAULT"):
+        raise ValueError("must be the name of a section of the ini file, other than DEFAULT")
+    return value
+
+
+def _nameable(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("must not hold a null character, which no file has in its name")
+    return value
+
+
+def _text_of_path(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _text_of_url(value: object) -> object:
+    return value.render_as_string(hide_password=False) if isinstance(value, URL) else value
+
+
+_WITHOUT_EFFECT: Final = {"lock_timeout_seconds", "connect_timeout_seconds", "journal", "log"}
+"""Settings that say how long to wait and whom to tell, and not what is done."""
+
+FileName = Annotated[Path, AfterValidator(_nameable)]
+ScriptLocation = Annotated[str, BeforeValidator(_text_of_path)]
+Seconds = Annotated[float, AfterValidator(_seconds)]
+Mode = Literal["migrate", "follow"]
+Bootstrap = Literal["upgrade", "create"]
+Unversioned = Literal["refuse", "adopt", "upgrade"]
+Unrecognised = Literal["refuse", "accept"]
+OnPeerFailure = Literal["fail", "retry"]
+TransactionKind = Literal["env", "run", "revision", "off"]
+Log = Literal["auto", "console", "json", "off"]
+OnOff = Literal["on", "off"]
+
+
+class SettingsArguments(TypedDict, total=False):
+    """The settings as arguments: what a type checker sees of `Settings(...)` and `load(...)`."""
+
+    database_url: str | URL | None
+    script_location: str | os.PathLike[str] | None
+    version_locations: Sequence[str | os.PathLike[str]]
+    alembic_config: str | os.PathLike[str] | None
+    alembic_section: str
+    target: str
+    mode: Mode
+    bootstrap: Bootstrap
+    unversioned: Unversioned
+    unrecognised: Unrecognised
+    lock_timeout_seconds: float
+    connect_timeout_seconds: float
+    on_peer_failure: OnPeerFailure
+    transaction: TransactionKind
+    state_dir: str | os.PathLike[str] | None
+    journal: str | os.PathLike[str] | None
+    log: Log
+    x_args: Sequence[str]
+    tag: str | None
+    warm_start: OnOff
+    release: str | None
+
+
+class Settings(BaseModel):
+    """How a run behaves. Immutable; every setting can also be an `ORCHESTRATOR_NAME` variable.
+
+    Raises `ConfigurationError` for an unknown name or a wrong value, and says where it came
+    from. Relative paths, in a file too, are relative to the working directory.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    database_url: Annotated[str | None, BeforeValidator(_text_of_url)] = Field(None, repr=False)
+    """SQLAlchemy URL. Default: `DATABASE_URL`, the Alembic config's, then `env.py`'s own."""
+    script_location: ScriptLocation | None = None
+    """Alembic's script directory: a path or `package:directory`. Default: the Alembic config's."""
+    version_locations: tuple[ScriptLocation, ...] = ()
+    """Where revision files lie, in place of the Alembic config's: paths or `package:directory`."""
+    alembic_config: FileName | None = None
+    """`alembic.ini` or `pyproject.toml`. Default: whichever is in the working directory."""
+    alembic_section: Annotated[str, AfterValidator(_section)] = "alembic"
+    """The section of the ini file, as `alembic -n` names it; `pyproject.toml` has only one."""
+    target: Annotated[str, AfterValidator(_absolute_target)] = "heads"
+    """What the database is to reach: `heads`, `head`, a revision or a label."""
+    mode: Mode = "migrate"
+    """`follow` never migrates: it waits until somebody else has."""
+    bootstrap: Bootstrap = "upgrade"
+    """How an absent or empty database is filled: by its revisions, or from the metadata."""
+    unversioned: Unversioned = "refuse"
+    """Tables without a version row: `adopt` stamps them if they equal the metadata, `upgrade`
+    runs all revisions on them, as Alembic does."""
+    unrecognised: Unrecognised = "refuse"
+    """A version that the scripts do not know: `accept` serves on it as it is."""
+    lock_timeout_seconds: Seconds = 300.0
+    """How long to wait for another process. 0 tries twice; `inf` waits for ever."""
+    connect_timeout_seconds: Seconds = 30.0
+    """How long to wait for the database, and for another writer of a SQLite file."""
+    on_peer_failure: OnPeerFailure = "fail"
+    """When the process that was waited for has failed: fail with it, or try again."""
+    transaction: TransactionKind = "env"
+    """What one transaction holds: what `env.py` says, the run, each revision; or stock Alembic."""
+    state_dir: FileName | None = None
+    """Where the lock, the record and the journal are. Default: beside the SQLite file."""
+    journal: FileName | Literal["off"] | None = None
+    """The journal file, or `off`. Default: `journal.jsonl` in the state directory."""
+    log: Log = "auto"
+    """How events are told: `auto` by the application's logging, else as a few lines on stderr."""
+    x_args: tuple[str, ...] = ()
+    """`key=value` arguments for `env.py`, as `alembic -x` gives them."""
+    tag: str | None = None
+    """A tag for `env.py`, as `alembic upgrade --tag` gives it."""
+    warm_start: OnOff = "on"
+    """`off` loads the scripts at each start, whatever is remembered of the last one."""
+    release: str | None = None
+    """The application's version: shown to those who wait, and in the journal."""
+
+    def __init__(self, **arguments: Unpack[SettingsArguments]) -> None:
+        self._set(arguments, {})
+
+    @classmethod
+    def from_sources(cls, arguments: Mapping[str, Any], file: Mapping[str, Any]) -> Self:
+        """Settings from arguments, then the environment, then what was read from a file."""
+        settings = cls.__new__(cls)
+        settings._set(arguments, file)
+        return settings
+
+    def _set(self, arguments: Mapping[str, Any], file: Mapping[str, Any]) -> None:
+        fields = type(self).model_fields
+        named = variables(fields.keys() - arguments.keys())
+        from_environment = {
+            name: list_in(variable)
+            if get_origin(fields[name].annotation) is tuple
+            else os.environ[variable]
+            for name, variable in named.items()
+        }
+        try:
+            super().__init__(**{**file, **from_environment, **arguments})
+        except ValidationError as error:
+            raise explain(error, fields, arguments, named) from None
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what a run does, as JSON has them: all but times and telling."""
+        return self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)

@@ -9,6 +9,8 @@
 TYPE_CHECKING = False  # as `typing` has it, whose import would come before everything else
 
 if TYPE_CHECKING:
+    __version__: str
+
     from orchestrator.decision.state import DatabaseState
     from orchestrator.errors import (
         ConfigurationError,
@@ -70,12 +72,16 @@ _HOMES = {
 if not TYPE_CHECKING:  # to a type checker, a module with `__getattr__` would have every name
 
     def __getattr__(name: str) -> object:
-        """Import a supported name when it is first asked for.
+        """Import a supported name when it is first asked for; look up the version.
 
         Python imports this module before any other of the package, `python -m orchestrator`
         included: until then nobody can say what an interrupt means. All that is imported here
         would be most of what the command line imports.
         """
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return globals().setdefault(name, version("migration-orchestrator"))
         for module, names in _HOMES.items():
             if name in names:
                 from importlib import import_module

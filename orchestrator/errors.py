@@ -11,6 +11,33 @@ from typing import ClassVar, Final
 
 from orchestrator.results import AppliedRevision, ErrorReport, Holder
 
+OPTIONS: Final = {
+    "app": "--app",
+    "bootstrap": "--bootstrap",
+    "database_url": "--database-url",
+    "lock_timeout_seconds": "--lock-timeout",
+    "log": "--log",
+    "mode": "--mode",
+    "script_location": "--script-location",
+    "tag": "--tag",
+    "target": "--target",
+    "x_args": "--x-arg",
+}
+"""Settings that have an option of their own; all others are given by `--set NAME=VALUE`."""
+
+
+def by_setting(name: str, value: str = "…") -> str:
+    """A setting as advice names it: by key, option and variable.
+
+    >>> by_setting("unversioned", "adopt")
+    '`unversioned = "adopt"` (--set unversioned=adopt, or ORCHESTRATOR_UNVERSIONED=adopt)'
+    >>> by_setting("script_location")
+    '`script_location` (--script-location …, or ORCHESTRATOR_SCRIPT_LOCATION=…)'
+    """
+    option = f"{OPTIONS[name]} {value}" if name in OPTIONS else f"--set {name}={value}"
+    key = f"`{name}`" if value == "…" else f'`{name} = "{value}"`'
+    return f"{key} ({option}, or ORCHESTRATOR_{name.upper()}={value})"
+
 
 class OrchestratorError(Exception):
     """The root. `applied` lists the revisions that are durable all the same.

@@ -128,6 +128,14 @@ class Orchestrator:
         """
         return cls(load(file, **settings), sinks=sinks, attributes=attributes)
 
+    def with_settings(self, **settings: Unpack[SettingsArguments]) -> Self:
+        """The same with other values for some settings. Raises `ConfigurationError`."""
+        return type(self)(
+            self.settings.replaced(settings),
+            sinks=self._sinks,
+            attributes=self._resources.attributes,
+        )
+
     @property
     def resources(self) -> Resources:
         """The files and the database that runs of this orchestrator touch."""

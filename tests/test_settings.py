@@ -22,6 +22,7 @@ OTHER: dict[str, tuple[Any, Any, Any]] = {
     "version_locations": (("a",), ("e", "e2"), ("f",)),
     "alembic_config": ("a.ini", "e.ini", "f.ini"),
     "alembic_section": ("a", "e", "f"),
+    "app": ("a:a", "e:e", "f:f"),
     "target": ("aa", "ee", "ff"),
     "mode": ("follow", "migrate", "follow"),
     "bootstrap": ("create", "upgrade", "create"),
@@ -251,7 +252,7 @@ def test_a_wrong_argument_says_that_it_is_one() -> None:
         Settings(mode="lead")
 
     assert caught.value.source == "argument"
-    assert caught.value.allowed == ("migrate", "follow")
+    assert caught.value.allowed == ("migrate", "follow", "require")
 
 
 @pytest.mark.parametrize("variable", ["ORCHESTRATOR_MODE", "orchestrator_mode"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
-from typing import Final
+from importlib.metadata import version as version_of
+from typing import Annotated, Any, Final
 
 import typer.main
 
+from orchestrator.cli import options
 from orchestrator.cli.commands import init, inspect, run, tasks
 from orchestrator.cli.logs.commands import app as logs_app
 from orchestrator.cli.output import INTERRUPTED, report_interrupt, report_usage
@@ -17,13 +20,18 @@ from orchestrator.cli.streams import words_lost_only
 # Click's class, wherever Typer has it from: newer releases of it bring a copy of Click.
 _UsageError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
 
+_COMPLETE: Final = "_ORCHESTRATOR_COMPLETE"
+"""A shell that completes a line asks by this variable."""
+_HELP_OPTIONS: Final = ["-h", "--help"]
+_DISTRIBUTION: Final = "migration-orchestrator"
+_TOLD_VERSIONS: Final = ("Alembic", "SQLAlchemy")
+
 app = typer.Typer(
     name="orchestrator",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": _HELP_OPTIONS},
     help=(
         "Brings a database to its target with Alembic: **one process migrates, all others "
         "wait.**\n\n"
@@ -35,6 +43,30 @@ app = typer.Typer(
         "target (`status --check`), 128 + N stopped by signal N."
     ),
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        libraries = ", ".join(f"{name} {version_of(name)}" for name in _TOLD_VERSIONS)
+        print(f"orchestrator {version_of(_DISTRIBUTION)} ({libraries})")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """What may stand before the command."""
+    del version
+    if verbose:
+        context.default_map = _for_each(context.command, {"verbose": True})
+
+
 for group in (run, tasks, inspect, init):
     group.register(app)
 app.add_typer(logs_app)
@@ -67,6 +99,9 @@ def _run() -> int:
     """
     try:
         command = typer.main.get_command(app)
+        if _COMPLETE in os.environ:
+            command.main([], prog_name="orchestrator", complete_var=_COMPLETE)
+        _name_no_types_of_flags(command)
         with command.make_context("orchestrator", sys.argv[1:]) as context:
             command.invoke(context)
     except typer.Exit as end:
@@ -77,3 +112,19 @@ def _run() -> int:
         report_interrupt()
         return INTERRUPTED
     return 0
+
+
+def _for_each(command: Any, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Other defaults for the options of all commands below one."""
+    below = getattr(command, "commands", {})
+    return {name: {**defaults, **_for_each(one, defaults)} for name, one in below.items()}
+
+
+def _name_no_types_of_flags(command: Any) -> None:
+    """Have `--help` show nothing where Typer shows `<bool>`: a flag takes no value."""
+    context = command.context_class(command, help_option_names=_HELP_OPTIONS)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for one in getattr(command, "commands", {}).values():
+        _name_no_types_of_flags(one)

@@ -1,4 +1,4 @@
-"""The options that commands share, and the orchestrator that they make."""
+"""The options that commands share, in groups."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from orchestrator.databases.url import EXAMPLE
-from orchestrator.errors import ConfigurationError
-from orchestrator.orchestrator import Orchestrator
 
 _WHERE = "Where the database and its scripts are"
 _HOW = "How to run"
@@ -27,6 +25,15 @@ Config = Annotated[
         rich_help_panel=_WHERE,
         show_envvar=True,
         metavar="FILE",
+    ),
+]
+App = Annotated[
+    str | None,
+    typer.Option(
+        help="Take the settings that the application has in its code: an Orchestrator, or an "
+        "application or a factory that has one, such as main:app.",
+        rich_help_panel=_WHERE,
+        metavar="MODULE:OBJECT",
     ),
 ]
 DatabaseURL = Annotated[
@@ -57,38 +64,52 @@ Tag = Annotated[
         metavar="TAG",
     ),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Any other setting, such as unversioned=adopt; a list as JSON. May be given often.",
+        rich_help_panel=_WHERE,
+        metavar="NAME=VALUE",
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(
-        help="What to reach: heads, head, a revision or a label.",
+        help="What to reach: heads (the default), head, a revision or a label.",
         rich_help_panel=_HOW,
         metavar="REV",
     ),
 ]
-Bootstrap = Annotated[
-    str | None,
+Mode = Annotated[
+    Literal["migrate", "follow", "require"] | None,
     typer.Option(
-        help="How to fill an empty database: upgrade (run the revisions) or create (from the "
-        "metadata, then stamp).",
+        help="follow: wait until another process has migrated; require: neither wait nor migrate, "
+        "and fail where there is something to do. Default: migrate.",
         rich_help_panel=_HOW,
-        metavar="HOW",
+    ),
+]
+Bootstrap = Annotated[
+    Literal["upgrade", "create"] | None,
+    typer.Option(
+        help="How to fill an empty database: by its revisions (the default), or from the metadata, "
+        "with a stamp.",
+        rich_help_panel=_HOW,
     ),
 ]
 LockTimeout = Annotated[
     str | None,
     typer.Option(
-        help="Seconds to wait for another process; inf for ever.",
+        help="How long to wait for another process: 300 by default, inf for ever.",
         rich_help_panel=_HOW,
         metavar="SECONDS",
     ),
 ]
 Log = Annotated[
-    str | None,
+    Literal["auto", "console", "json", "off"] | None,
     typer.Option(
-        help="How to tell what happens, on stderr: auto (a progress display), console or json "
-        "(a line an event, json for containers), off.",
+        help="How to tell what happens, on stderr: auto (the default, a progress display), a line "
+        "for each event (json for containers), or off.",
         rich_help_panel=_OUT,
-        metavar="FORM",
     ),
 ]
 Json = Annotated[
@@ -110,10 +131,12 @@ class Where:
     """The options of every command that works with a project and its database."""
 
     config: Config = None
+    app: App = None
     database_url: DatabaseURL = None
     script_location: ScriptLocation = None
     x_arg: XArg = None
     tag: Tag = None
+    set: Set = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,25 +194,3 @@ def expanded(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # of all functions
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
-
-
-def make_orchestrator(where: Where, **settings: Any) -> Orchestrator:
-    """The orchestrator that a command works with; a setting of None is not given.
-
-    Raises `ConfigurationError`.
-    """
-    given = settings | {
-        "database_url": where.database_url,
-        "script_location": where.script_location,
-        "x_args": where.x_arg or None,
-        "tag": where.tag,
-    }
-    try:
-        return Orchestrator.from_config(where.config, **given)
-    except ConfigurationError as error:
-        if error.source != "argument":
-            raise
-        option = f"--{(error.setting or '').removesuffix('_seconds').replace('_', '-')}"
-        raise ConfigurationError(
-            f"{option}: {error}", setting=error.setting, source=option, allowed=error.allowed
-        ) from None

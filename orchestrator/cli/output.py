@@ -14,6 +14,7 @@ from typing import Any, Final
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from orchestrator.databases.secrets import redacted
 from orchestrator.databases.url import redact
@@ -33,6 +34,21 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Where progress and diagnostics go."""
     return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+
+
+class UsageError(ConfigurationError):
+    """The command line itself is wrong."""
+
+
+def print_table(table: Table) -> None:
+    """Print a table; without blanks at the ends of lines where nobody sees colours."""
+    console = stdout()
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_json(value: Any) -> None:
@@ -74,14 +90,14 @@ def report_usage(error: Any, *, as_json: bool) -> int:
     if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message(), end="")  # Rich has printed it, where it is used
         return ConfigurationError.exit_code
-    message = error.format_message()
+    message = error.format_message().replace(": Value error, ", ": ")  # pydantic's, in Typer
     for argument in filter(lambda text: ":" in text and ("//" in text or "@" in text), sys.argv):
         message = message.replace(argument, redact(argument))
     message = redacted(message)
     if error.ctx is not None:
         stderr().print(plainly(error.ctx.get_usage()), style="dim")
     ended = message if message.endswith((".", "?", "!")) else f"{message}."
-    told = ConfigurationError(ended, source="command line")
+    told = UsageError(ended, source="command line")
     print_error(told, verbose=False, hiding=())
     if as_json:
         print_json({"error": told.report()})

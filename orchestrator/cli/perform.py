@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 import typer
 
-from orchestrator.cli.options import Running, Where, make_orchestrator
+from orchestrator.cli.making import make_orchestrator
+from orchestrator.cli.options import Running, Where
 from orchestrator.cli.output import (
     errors_reported,
     failed_before_running,
@@ -56,8 +57,7 @@ def perform(
     log = orchestrator.settings.log
     if log == "auto" or running.quiet:
         # What a command prints is its log.
-        settings = orchestrator.settings.model_copy(update={"log": "off"})
-        orchestrator = Orchestrator(settings)
+        orchestrator = orchestrator.with_settings(log="off")
     only_events = log == "json" and not running.quiet
     show_progress = log == "auto" and not (running.quiet or running.json)
     ended: list[tuple[RunReport, int | None]] = []

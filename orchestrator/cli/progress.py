@@ -24,8 +24,10 @@ from orchestrator.events import (
     RevisionApplied,
     RevisionStarted,
     RunCancelled,
+    RunFailed,
     RunStarted,
     StateObserved,
+    TaskFailed,
     TaskStarted,
     TaskSucceeded,
     Warned,
@@ -39,14 +41,14 @@ _WIDEST_BAR: Final = 48
 _INDENT: Final = 14
 """Cells before the text: the spinner and the seconds."""
 _ENDS: Final = {DatabaseReady: ("✔", "green"), RunCancelled: ("!", "bold magenta")}
-_FAILED: Final = ("✘", "bold red")
 
 
 async def show(events: AsyncIterator[Event], console: Console, *, quiet: bool) -> None:
     """Show a run until its events end: live on a terminal, else one plain line for each event.
 
-    On a terminal the display gives way to one line that says how the run ended. With `quiet`
-    nothing is printed. Colours are the console's matter: it knows `NO_COLOR`.
+    On a terminal the display gives way to one line that says how the run ended. Why it failed is
+    left to whoever tells the error. With `quiet` nothing is printed. Colours are the console's
+    matter: it knows `NO_COLOR`.
     """
     if quiet:
         async for _ in events:
@@ -82,8 +84,8 @@ async def _show_live(events: AsyncIterator[Event], console: Console) -> None:
                 console.print(Text.assemble(("! ", "yellow"), _sentence(event)), soft_wrap=True)
             display.tell(event)
             live.refresh()
-    if isinstance(last, TERMINAL):
-        mark, style = _ENDS.get(type(last), _FAILED)
+    if isinstance(last, TERMINAL) and not isinstance(last, RunFailed):
+        mark, style = _ENDS[type(last)]
         if ascii_only:
             mark = "*"
         console.print(Text.assemble((f"{mark} ", style), _sentence(last)), soft_wrap=True)
@@ -173,4 +175,8 @@ def _waiting_for(holder: Holder | None) -> str:
 
 def _sentence(event: Event) -> str:
     values = to_dict(event)
+    if isinstance(event, TaskFailed):
+        return f"{printable(event.task)} failed"
+    if isinstance(event, RunFailed):
+        return f"failed with exit code {event.exit_code}"
     return sentence(values["event"], values)

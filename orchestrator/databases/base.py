@@ -72,6 +72,9 @@ class Database(ABC):
         Raises `ConfigurationError` where it cannot be made.
         """
 
+    def discard_empty(self) -> None:  # noqa: B027 - most make nothing
+        """Take away what a try that failed has made, if there is nothing in it."""
+
     @abstractmethod
     def connect(self) -> AbstractContextManager[Connection]:
         """A connection of our own, in autocommit, for the probe and the proof.

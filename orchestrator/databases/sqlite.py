@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +87,13 @@ class SQLite(Database):
                 setting="database_url",
                 denied=error.errno in DENIED,
             ) from error
+
+    def discard_empty(self) -> None:
+        """Take away the file, unless somebody has written to it or is about to."""
+        with suppress(DatabaseUnavailable, DBAPIError, OSError), self.connect() as connection:
+            connection.exec_driver_sql("BEGIN EXCLUSIVE")
+            if os.path.getsize(self._file) == 0:
+                os.unlink(self._file)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

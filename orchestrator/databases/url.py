@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from orchestrator.databases.secrets import HIDDEN, Secrets, is_secret, redacted, secrets_in
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, by_setting
 
 _SCHEME: Final = re.compile(r"[\w.+-]+://")
 _FILES: Final = ("sqlite",)
@@ -77,8 +77,8 @@ def unreadable_url(url: URL | str) -> ConfigurationError:
 def unknown_url(reason: str = "") -> ConfigurationError:
     """What to say where no URL is named; `reason` is why it could not be found out either."""
     return ConfigurationError(
-        "No database URL is known. Set `database_url` (or --database-url, "
-        f"ORCHESTRATOR_DATABASE_URL, DATABASE_URL), such as {EXAMPLE}.{reason}",
+        f"No database URL is known. Set {by_setting('database_url')}, or DATABASE_URL, such as "
+        f"{EXAMPLE}; or, where the application's code has it, {by_setting('app')}.{reason}",
         setting="database_url",
     )
 

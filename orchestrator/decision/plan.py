@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from orchestrator.decision.state import DatabaseState, Observation
-from orchestrator.errors import ConfigurationError, StateRefused
+from orchestrator.errors import ConfigurationError, StateRefused, by_setting
 
 
 class Command(StrEnum):
@@ -172,6 +172,29 @@ def _ends_at_target(observation: Observation) -> bool:
     return len(observation.target) != 1 or observation.target[0] in observation.versions
 
 
+def work_to_do(observation: Observation, database: str) -> StateRefused:
+    """What to say where a run would have work to do and may do none (`mode = "require"`)."""
+    match observation.state:
+        case DatabaseState.ABSENT:
+            found = "does not exist"
+        case DatabaseState.EMPTY:
+            found = "is empty"
+        case DatabaseState.UNVERSIONED:
+            found = "has tables but no version row"
+        case _:
+            found = (
+                f"is at {', '.join(observation.versions)}, behind {', '.join(observation.target)}"
+            )
+    advice = "To migrate it, use `orchestrator run --mode migrate`."
+    return StateRefused(
+        f'The database {database} {found}, and `mode` is "require": nothing is migrated. '
+        f"Nothing was changed. {advice}",
+        state=observation.state,
+        found=observation.missing,
+        advice=advice,
+    )
+
+
 def _repeated(observation: Observation) -> StateRefused:
     once = sorted(set(observation.versions))
     twice = [one for one in once if observation.versions.count(one) > 1]
@@ -216,10 +239,11 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
                     "cannot be told which revisions it has."
                 ),
                 (
-                    'If it was made from the models, set `unversioned` to "adopt": it is then '
-                    "compared with the metadata and stamped if equal. If you know its revision, "
-                    "use `orchestrator stamp REVISION`. If all revisions are to run on these "
-                    'tables, as Alembic runs them, set `unversioned` to "upgrade".'
+                    "If it was made from the models, set "
+                    f"{by_setting('unversioned', 'adopt')}: it is then compared with the metadata "
+                    "and stamped if equal. If you know its revision, use "
+                    "`orchestrator stamp REVISION`. If all revisions are to run on these tables, "
+                    f"as Alembic runs them, set {by_setting('unversioned', 'upgrade')}."
                 ),
             )
         case DatabaseState.UNRECOGNISED:
@@ -229,9 +253,9 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
                     "release has: a later release may have migrated it."
                 ),
                 (
-                    'Deploy the release that has it; or set `unrecognised` to "accept" to serve '
-                    "on it as it is; or, if the row is wrong, replace it with "
-                    "`orchestrator stamp --purge REVISION`."
+                    "Deploy the release that has it; or, to serve on it as it is, set "
+                    f"{by_setting('unrecognised', 'accept')}; or, if the row is wrong, "
+                    "replace it with `orchestrator stamp --purge REVISION`."
                 ),
             )
         case DatabaseState.BEHIND:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from orchestrator.errors import DENIED, ConfigurationError
+from orchestrator.errors import DENIED, ConfigurationError, by_setting
 
 _SHARED_TEMPORARY: Final = stat.S_ISVTX | stat.S_IWOTH
 _LOCK: Final = "lock"
@@ -81,8 +81,8 @@ class StateDirectory:
         reason = error if isinstance(error, str) else error.strerror or str(error)
         return ConfigurationError(
             f"The state directory {self.path} cannot be used: {reason}. Nothing was changed. "
-            "Name another with the setting `state_dir`; all processes of one database must "
-            "share it.",
+            "Name another, which all processes of this database must share: "
+            f"{by_setting('state_dir')}.",
             setting="state_dir",
             denied=isinstance(error, OSError) and error.errno in DENIED,
         )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from orchestrator.decision.plan import Command, Job
-from orchestrator.errors import LockTimeout, PeerFailed
+from orchestrator.errors import LockTimeout, PeerFailed, by_setting
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import Ended, Holder
@@ -64,8 +64,9 @@ class Peers:
         by = f"by {holder}" if holder else "by a process that has not told who it is"
         return LockTimeout(
             f"The {timeout.lock} lock was held {by} for all of the {waited_seconds:.1f} s that "
-            "this process waited. Nothing was changed. A longer `lock_timeout_seconds` waits "
-            "longer; the lock is free as soon as its holder ends, however it ends.",
+            f"this process waited. Nothing was changed. To wait longer, set "
+            f"{by_setting('lock_timeout_seconds')}; the lock is free as soon as its "
+            "holder ends, however it ends.",
             lock=timeout.lock,
             holder=holder,
             waited_seconds=waited_seconds,

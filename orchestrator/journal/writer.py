@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orchestrator.errors import DENIED, ConfigurationError
+from orchestrator.errors import DENIED, ConfigurationError, by_setting
 from orchestrator.events import Event, level_of, to_dict
 
 _GROWING_SECONDS: Final = 0.002
@@ -71,7 +71,7 @@ class Journal:
         except OSError as error:
             raise ConfigurationError(
                 f"The journal {path} cannot be written: {error.strerror}. Nothing was changed. "
-                'Name another file with the setting `journal`, or turn it off with "off".',
+                f'Name another file, or "off" for none: {by_setting("journal")}.',
                 setting="journal",
                 denied=error.errno in DENIED,
             ) from error

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import portalocker
+from orchestrator.errors import DENIED, ConfigurationError, by_setting
 
-from orchestrator.errors import DENIED, ConfigurationError
+
+@contextmanager
+def _some_temporary_directory() -> Iterator[None]:
+    """Let a module ask for the temporary directory where none can be written: on a full disk."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.sep
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+    else:
+        yield
+
+
+with _some_temporary_directory():  # portalocker 4.4 asks when it is imported
+    import portalocker
 
 _EXCLUSIVE: Final = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _SHARED: Final = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
@@ -126,7 +145,7 @@ class FileLock:
         return ConfigurationError(
             f"The file system of {self.path} has no working flock: {reason}. Nothing was changed. "
             "Name a directory on a local file system, which all processes of this database "
-            "share, with the setting `state_dir`.",
+            f"share: {by_setting('state_dir')}.",
             setting="state_dir",
         )
 

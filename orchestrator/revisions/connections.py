@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from orchestrator.databases import DATABASES
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import redact, unknown_url
-from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
 from orchestrator.revisions.environment_context import (
     Arguments,
     PassContext,
@@ -93,7 +93,7 @@ def only_one_database(scripts: Scripts, options: PassOptions) -> None:
             f"{scripts.directory.env_py_location} migrates more than one database: {told}. A run "
             "has one, which it locks, decides on and proves. Nothing was migrated. Run them one "
             "by one: for each, a copy of alembic.ini whose `databases` names only that one, "
-            "given as the setting `alembic_config` (ORCHESTRATOR_ALEMBIC_CONFIG).",
+            f"given as {by_setting('alembic_config')}.",
             setting="alembic_config",
         )
 

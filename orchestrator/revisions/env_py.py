@@ -17,6 +17,7 @@ from orchestrator.errors import (
     DatabaseUnavailable,
     Interrupted,
     OrchestratorError,
+    by_setting,
 )
 from orchestrator.revisions.connections import only_one_database
 from orchestrator.revisions.environment_context import PassContext, PassOptions, env_py_ready
@@ -244,7 +245,7 @@ class _Pass:
             raise ConfigurationError(
                 f"{env_py} connects to {own}, but the orchestrator's "
                 f"database is {shown}. Nothing was changed. Make both name the same "
-                "database: `database_url` sets the orchestrator's.",
+                f"database; the orchestrator's is {by_setting('database_url')}.",
                 setting="database_url",
             )
         if not database.shares(schema):

@@ -17,7 +17,7 @@ from alembic.util.pyfiles import pyc_file_from_path
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.decision.state import ScriptLocations
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, by_setting
 from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.config import AlembicProject
 from orchestrator.revisions.script_errors import explained
@@ -44,9 +44,9 @@ def config_of(project: AlembicProject) -> Config:
         config.set_main_option("script_location", project.script_location.replace("%", "%%"))
     elif not config.get_alembic_option("script_location"):
         raise ConfigurationError(
-            "No script location is known. Set `script_location` (a path, or package:directory), "
-            f"or run where an alembic.ini names it under [{project.section}], or a pyproject.toml "
-            "under [tool.alembic].",
+            "No script location is known. Set one, a path or package:directory: "
+            f"{by_setting('script_location')}; or run where an alembic.ini names it under "
+            f"[{project.section}], or a pyproject.toml under [tool.alembic].",
             setting="script_location",
         )
     return config

@@ -17,6 +17,7 @@ from orchestrator.errors import (
     OrchestratorError,
     TaskFailed,
     VerificationFailed,
+    by_setting,
 )
 from orchestrator.results import Revision
 from orchestrator.revisions.script_errors import bytecode_advice, where
@@ -27,7 +28,7 @@ KEPT: Final = "What was committed before that is kept: look at the database befo
 _STATEMENT_LENGTH: Final = 200
 _BOOTSTRAP: Final = (
     "If the revisions presume tables that the application makes from its models, set "
-    '`bootstrap = "create"` (`--bootstrap create`): an empty database is then made from '
+    f"{by_setting('bootstrap', 'create')}: an empty database is then made from "
     "env.py's target_metadata and stamped as newest, and what only revisions make is skipped: "
     "seed rows, triggers, views."
 )

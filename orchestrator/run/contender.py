@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class Contender:
     """Brings one job to its end: by doing it, or by waiting until somebody else has.
 
-    `ready_to_wait` is called before the locks are tried, and may raise; `warn` is told what
-    stops nothing, and the revision that it is about. `waited_seconds` is how long was waited
+    `objection` says why nothing may be changed, if so; `warn` is told what stops nothing, and
+    the revision that it is about. `waited_seconds` is how long was waited
     for all locks together.
     """
 
@@ -50,7 +50,7 @@ class Contender:
         peers: Peers,
         limiter: CapacityLimiter,
         warn: Callable[..., None],
-        ready_to_wait: Callable[[], None],
+        objection: Callable[[], ConfigurationError | None],
     ) -> None:
         self.waited_seconds = 0.0
         self._resources = resources
@@ -61,7 +61,7 @@ class Contender:
         self._peers = peers
         self._limiter = limiter
         self._warn = warn
-        self._ready_to_wait = ready_to_wait
+        self._objection = objection
         self._leader: Leader | None = None
 
     async def reach_target(self, background: TaskGroup) -> Ended:
@@ -78,18 +78,29 @@ class Contender:
             probe=partial(self._probe, under_lock=False),
             fingerprint=self._fingerprint,
         )
+        objection = self._objection()
+        if objection is not None and not objection.denied:
+            raise objection
         try:
             async with AsyncExitStack() as held:
+                under_lock = True
                 try:
                     adopted = await self._hold_all(held, holder, waiter)
                 except ConfigurationError as error:
-                    # Only who has work to do needs to write. Nobody else looks so:
-                    # `env.py` then runs beside that of a leader.
-                    ready = await self._look() if error.denied else None
-                    if ready is None:
+                    if objection is None and not error.denied:
                         raise
-                    return ready
-                return adopted or await self._lead(holder, background)
+                    # Who may not even lock looks all the same; `env.py` then runs beside that
+                    # of a leader.
+                    adopted, objection, under_lock = None, objection or error, False
+                if adopted is not None:
+                    return adopted
+                if objection is None:
+                    return await self._lead(holder, background)
+                # Only who has work to do needs to write.
+                ready = await self._look(under_lock=under_lock)
+                if ready is None:
+                    raise objection
+                return ready
         except LockTimeout as timeout:
             raise self._peers.named(timeout, self.waited_seconds) from None
 
@@ -108,7 +119,6 @@ class Contender:
 
     async def _hold_all(self, held: AsyncExitStack, holder: Holder, waiter: Waiter) -> Ended | None:
         """Hold every lock until the end of the stack; or the end of a run that needs none."""
-        self._ready_to_wait()
         for lock in self._resources.locks(holder):
             if not await held.enter_async_context(self._holding(lock, waiter)):
                 return waiter.adopted()
@@ -200,14 +210,14 @@ class Contender:
             return None
         return self._told(ready, under_lock=under_lock)
 
-    async def _look(self) -> Ended | None:
-        """The end of the run, if there is nothing to do: found the long way, and without a lock."""
+    async def _look(self, *, under_lock: bool) -> Ended | None:
+        """The end of the run, if there is nothing to do: found the long way."""
         if self._job.command is not Command.RUN:
             return None
-        from orchestrator.run.follower import Watch  # hardly any run comes this way
+        from orchestrator.run.watch import Watch  # hardly any run comes this way
 
         watch = Watch(self._resources, self._job.policy, patient=True)
-        return self._told(await in_thread(watch.ready, self._limiter), under_lock=False)
+        return self._told(await in_thread(watch.ready, self._limiter), under_lock=under_lock)
 
     def _told(self, ready: Ended | None, *, under_lock: bool) -> Ended | None:
         if ready is not None and ready.state_before is not None:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.decision.plan import Policy, decide
-from orchestrator.decision.state import Observation
-from orchestrator.errors import DatabaseUnavailable, LockTimeout, StateRefused
+from orchestrator.decision.plan import Policy
+from orchestrator.errors import DatabaseUnavailable, LockTimeout
 from orchestrator.host.peers import Peers
 from orchestrator.results import AppliedRevision, Ended
-from orchestrator.run.inspection import View
 from orchestrator.run.resources import Resources
-from orchestrator.run.threads import Cancellation, in_thread
-from orchestrator.run.warm_start import probe_known
-from orchestrator.run.work import observe
-
-if TYPE_CHECKING:
-    from orchestrator.revisions.scripts import Scripts
+from orchestrator.run.threads import in_thread
+from orchestrator.run.watch import Watch
 
 _SHORTEST_SECONDS: Final = 0.25
 _LONGEST_SECONDS: Final = 2.0
@@ -82,46 +76,3 @@ class Follower:
             holder=holder,
             waited_seconds=self.waited_seconds,
         )
-
-
-class Watch:
-    """Whether a run would have nothing to do, however often it is asked.
-
-    Loads the scripts only once. It writes nothing and takes no lock. If `patient`, a database
-    that is busy is waited for.
-    """
-
-    def __init__(self, resources: Resources, policy: Policy, *, patient: bool = False) -> None:
-        self._resources = resources
-        self._policy = policy
-        self._patient = patient
-        self._scripts: Scripts | None = None
-        self._view: View | None = None
-
-    def ready(self, cancellation: Cancellation) -> Ended | None:
-        """The end of the watch, if the database is at its target; else None."""
-        ended = probe_known(self._resources, cancellation.interrupt, patient=self._patient)
-        if ended is not None or not self._resources.database.exists():
-            return ended
-        observation = self._look()
-        try:
-            plan = decide(observation, self._policy)
-        except StateRefused:
-            return None  # whoever migrates may see to it
-        if plan:
-            return None
-        return Ended(versions=observation.versions, state_before=observation.state)
-
-    def _look(self) -> Observation:
-        if self._scripts is None or self._view is None:
-            self._scripts = self._resources.scripts()
-            self._view = View(self._resources, self._scripts)
-        known, database = self._view.known, self._resources.database
-        if known is None:
-            return self._view.look()
-        table, schema = known.version_table, known.version_table_schema
-        with database.connect() as connection:
-            rows = database.version_rows(connection, table, schema) or ()
-            tables = () if rows else database.tables(connection, table, schema)
-        target = self._resources.settings.target
-        return observe(self._scripts, target, exists=True, versions=rows, tables=tables)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.databases.base import patiently
 from orchestrator.decision.plan import Command, Job
 from orchestrator.decision.state import Observation
-from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.errors import Interrupted, OrchestratorError, by_setting
 from orchestrator.events import Event, TaskFailed
 from orchestrator.results import Ended
 from orchestrator.run.proof import Found, Proof
@@ -88,7 +88,7 @@ class Leader:
         if before.tables:
             self._warn(
                 "`base` leaves no version row, so the next run finds tables without one. Only with "
-                'the setting `unversioned = "upgrade"` does it run all revisions on them.',
+                f"{by_setting('unversioned', 'upgrade')} does it run all revisions on them.",
                 None,
             )
 
@@ -100,10 +100,11 @@ class Leader:
         from orchestrator.revisions.connections import find_scripts  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
 
+        existed = self._database.exists()
         work = Work(
             self._job,
             database=self._database,
-            existed=self._database.exists(),
+            existed=existed,
             emit=self._emit,
             cancelled=cancellation.is_requested,
         )
@@ -115,14 +116,18 @@ class Leader:
             warn=self._warn,
         )
         try:
-            if not self._database.exists():
+            if not existed:
                 work.refuse_absent(scripts, partial(find_scripts, scripts, options))
             run_env_py(scripts, work, options)
+            return None
         except Interrupted:
             self.outcome.cancelled = True
+            failure = None
         except Exception as error:  # noqa: BLE001 - whatever it is, the proof comes first
-            return error
-        return None
+            failure = error
+        if not existed:
+            self._database.discard_empty()
+        return failure
 
     def _ask(self) -> Found:
         """What the database has, asked on a connection of our own."""

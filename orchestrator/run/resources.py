@@ -16,7 +16,7 @@ from orchestrator.databases.base import Database
 from orchestrator.databases.quoting import without_secrets
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.databases.url import parse, secrets_of, unknown_url
-from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
 from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.host.heads import HeadsFile
 from orchestrator.host.record import RecordFile
@@ -131,7 +131,7 @@ class Resources:
         if self.database.file is None:
             raise ConfigurationError(
                 f"There is no file beside which the state of {self.database.shown_url} could be "
-                "kept. Name a directory on this host with the setting `state_dir`.",
+                f"kept. Name a directory on this host: {by_setting('state_dir')}.",
                 setting="state_dir",
             )
         return StateDirectory.beside(self.database.file)

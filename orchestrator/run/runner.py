@@ -11,7 +11,12 @@ from anyio.abc import TaskGroup
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.plan import Command, Job
-from orchestrator.errors import ConfigurationError, DatabaseUnavailable, OrchestratorError
+from orchestrator.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    OrchestratorError,
+    by_setting,
+)
 from orchestrator.events import DatabaseReady, RunCancelled, RunFailed, RunStarted, Warned
 from orchestrator.host.peers import Peers
 from orchestrator.journal.writer import Journal
@@ -23,6 +28,7 @@ from orchestrator.run.threads import in_thread
 
 if TYPE_CHECKING:
     from orchestrator.run.follower import Follower
+    from orchestrator.run.requirement import Requirement
 
 
 class Runner:
@@ -39,7 +45,7 @@ class Runner:
         self._warnings: list[str] = []
         self._unready: ConfigurationError | None = None
         self._journal: Journal | None = None
-        self._way: Contender | Follower | None = None
+        self._way: Contender | Follower | Requirement | None = None
         self._limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
 
     async def run(self, background: TaskGroup) -> None:
@@ -106,7 +112,7 @@ class Runner:
         A run that finds nothing to do writes nothing else, and can do without both.
         """
         try:
-            if not self._follows:
+            if not self._only_looks:
                 self._resources.prepare()
         except ConfigurationError as error:
             self._unready = error
@@ -119,37 +125,42 @@ class Runner:
         if self._journal is not None:
             self._broadcast.add(self._journal)
 
-    def _require_ready(self) -> None:
-        """Raise `ConfigurationError` where not even the beginning of the run could be written."""
+    def _objection(self) -> ConfigurationError | None:
+        """Why nothing may be changed: not even the beginning of the run could be written."""
         if self._unready is not None:
-            raise self._unready
+            return self._unready
         if self._journal is not None and self._journal.loss is not None:
-            raise ConfigurationError(
-                f"Before anything was changed, {self._journal.loss}. Make room, name another "
-                'file with the setting `journal`, or turn it off with "off".',
+            return ConfigurationError(
+                f"Before anything was changed, {self._journal.loss}. Make room, or name another "
+                f'file, or "off" for none: {by_setting("journal")}.',
                 setting="journal",
                 denied=True,
             )
+        return None
 
     @property
     def _lacks_journal(self) -> bool:
         """Whether the run should have a journal, and has none."""
-        # Who only follows does not make the usual one, and takes it where it is.
-        wanted = (
-            self._settings.journal is not None if self._follows else self._settings.journal != "off"
-        )
+        # Who only looks does not make the usual one, and takes it where it is.
+        journal = self._settings.journal
+        wanted = journal is not None if self._only_looks else journal != "off"
         return wanted and self._journal is None and self._unready is not None
 
     @property
-    def _follows(self) -> bool:
-        return self._settings.mode == "follow" and self._job.command is Command.RUN
+    def _only_looks(self) -> bool:
+        """Whether the run changes nothing, whatever it finds."""
+        return self._settings.mode != "migrate" and self._job.command is Command.RUN
 
-    def _choose_way(self) -> Contender | Follower:
+    def _choose_way(self) -> Contender | Follower | Requirement:
         peers = Peers(self._resources.record(), emit=self._emit, warn=self._warn)
-        if self._follows:
-            from orchestrator.run.follower import Follower  # a run that migrates needs none
+        if self._only_looks:
+            # A run that migrates needs neither.
+            from orchestrator.run.follower import Follower
+            from orchestrator.run.requirement import Requirement
 
-            return Follower(self._resources, self._job.policy, peers, self._limiter)
+            if self._settings.mode == "follow":
+                return Follower(self._resources, self._job.policy, peers, self._limiter)
+            return Requirement(self._resources, self._job.policy, self._limiter)
         return Contender(
             self._resources,
             self._job,
@@ -157,7 +168,7 @@ class Runner:
             peers=peers,
             limiter=self._limiter,
             warn=self._warn,
-            ready_to_wait=self._require_ready,
+            objection=self._objection,
         )
 
     def _warn(self, message: str, revision: str | None = None) -> None:

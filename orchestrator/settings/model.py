@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack, get_origin
+from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy.engine import URL
 
 from orchestrator.settings.explanation import explain
-from orchestrator.settings.variables import list_in, variables
+from orchestrator.settings.variables import parsed, variables
 
 
 def _seconds(value: float) -> float:
@@ -50,13 +50,19 @@ def _text_of_url(value: object) -> object:
     return value.render_as_string(hide_password=False) if isinstance(value, URL) else value
 
 
-_WITHOUT_EFFECT: Final = {"lock_timeout_seconds", "connect_timeout_seconds", "journal", "log"}
-"""Settings that say how long to wait and whom to tell, and not what is done."""
+_WITHOUT_EFFECT: Final = {
+    "app",
+    "connect_timeout_seconds",
+    "journal",
+    "lock_timeout_seconds",
+    "log",
+}
+"""Settings that say how long to wait, whom to tell and where the others stand: not what is done."""
 
 FileName = Annotated[Path, AfterValidator(_nameable)]
 ScriptLocation = Annotated[str, BeforeValidator(_text_of_path)]
 Seconds = Annotated[float, AfterValidator(_seconds)]
-Mode = Literal["migrate", "follow"]
+Mode = Literal["migrate", "follow", "require"]
 Bootstrap = Literal["upgrade", "create"]
 Unversioned = Literal["refuse", "adopt", "upgrade"]
 Unrecognised = Literal["refuse", "accept"]
@@ -90,6 +96,7 @@ class SettingsArguments(TypedDict, total=False):
     tag: str | None
     warm_start: OnOff
     release: str | None
+    app: str | None
 
 
 class Settings(BaseModel):
@@ -114,7 +121,8 @@ class Settings(BaseModel):
     target: Annotated[str, AfterValidator(_absolute_target)] = "heads"
     """What the database is to reach: `heads`, `head`, a revision or a label."""
     mode: Mode = "migrate"
-    """`follow` never migrates: it waits until somebody else has."""
+    """`follow` never migrates: it waits until somebody else has. `require` neither migrates nor
+    waits: a database that is not at its target is refused."""
     bootstrap: Bootstrap = "upgrade"
     """How an absent or empty database is filled: by its revisions, or from the metadata."""
     unversioned: Unversioned = "refuse"
@@ -144,6 +152,9 @@ class Settings(BaseModel):
     """`off` loads the scripts at each start, whatever is remembered of the last one."""
     release: str | None = None
     """The application's version: shown to those who wait, and in the journal."""
+    app: str | None = None
+    """Where the command line finds the application's settings: the `module:object` of an
+    `Orchestrator`, or of an application or a factory that has one."""
 
     def __init__(self, **arguments: Unpack[SettingsArguments]) -> None:
         self._set(arguments, {})
@@ -155,13 +166,22 @@ class Settings(BaseModel):
         settings._set(arguments, file)
         return settings
 
+    def replaced(self, changes: Mapping[str, Any]) -> Self:
+        """The same with other values for some. Raises `ConfigurationError`."""
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.from_sources({**kept, **changes}, {})
+
     def _set(self, arguments: Mapping[str, Any], file: Mapping[str, Any]) -> None:
         fields = type(self).model_fields
         named = variables(fields.keys() - arguments.keys())
         from_environment = {
-            name: list_in(variable)
-            if get_origin(fields[name].annotation) is tuple
-            else os.environ[variable]
+            name: parsed(
+                os.environ[variable],
+                fields[name],
+                name=name,
+                source=variable,
+                where=f"the environment variable {variable}",
+            )
             for name, variable in named.items()
         }
         try:

@@ -1,11 +1,13 @@
-"""Settings in the environment: `ORCHESTRATOR_NAME`, in whatever case."""
+"""Settings as texts: in the environment as `ORCHESTRATOR_NAME`, in whatever case."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, get_origin
+
+from pydantic.fields import FieldInfo
 
 from orchestrator.errors import ConfigurationError
 
@@ -26,17 +28,21 @@ def variables(names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def list_in(variable: str) -> list[Any]:
-    """The list that a variable holds, as JSON; raises `ConfigurationError`."""
+def parsed(text: str, field: FieldInfo, *, name: str, source: str, where: str) -> Any:
+    """What a text gives to a setting: a list is JSON, everything else stands as it is.
+
+    Raises `ConfigurationError` for a list that is none, with its source and in words `where`.
+    """
+    if get_origin(field.annotation) is not tuple:
+        return text
     try:
-        value = json.loads(os.environ[variable])
+        value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, list):
         raise ConfigurationError(
-            f"The value of the environment variable {variable} is wrong: a list is written as "
-            'JSON, such as ["one", "two"].',
-            setting=variable[len(PREFIX) :].lower(),
-            source=variable,
+            f'The value of {where} is wrong: a list is written as JSON, such as ["one", "two"].',
+            setting=name,
+            source=source,
         )
     return value

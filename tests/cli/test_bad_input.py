@@ -65,6 +65,9 @@ def circle(project: Project) -> None:
     project.revision("b", "a")
 
 
+USAGE = "UsageError"
+
+
 @dataclass(frozen=True)
 class Case:
     """A wrong input: what it gets, and all that the message must name."""
@@ -79,12 +82,18 @@ class Case:
 
 CASES = {
     # an unknown key or a wrong value in a file, option, argument or variable
-    "unknown option": Case("run --databse-url x", 2, ("--databse-url", "--database-url")),
-    "unknown command": Case("statsu", 2, ("statsu", "status")),
-    "missing argument": Case("stamp", 2, ("REV",)),
-    "one argument too many": Case("upgrade r1 r2", 2, ("r2",)),
-    "wrong option": Case("run --bootstrap creat", 2, ("--bootstrap", "upgrade or create")),
-    "wrong log": Case("run --log loud", 2, ("--log", "auto or console or json or off")),
+    "unknown option": Case("run --databse-url x", 2, ("--databse-url", "--database-url"), USAGE),
+    "unknown command": Case("statsu", 2, ("statsu", "status"), USAGE),
+    "missing argument": Case("stamp", 2, ("REV",), USAGE),
+    "one argument too many": Case("upgrade r1 r2", 2, ("r2",), USAGE),
+    "wrong option": Case("run --bootstrap creat", 2, ("--bootstrap", "upgrade", "create"), USAGE),
+    "wrong log": Case("run --log loud", 2, ("--log", "auto", "console", "json", "off"), USAGE),
+    "wrong set": Case("run --set mode", 2, ("--set mode", "NAME=VALUE"), USAGE),
+    "unknown set": Case("run --set mod=x", 2, ("--set mod", "Did you mean `mode`?")),
+    "wrong value by set": Case("run --set mode=x", 2, ("--set mode", "migrate or follow")),
+    "wrong list by set": Case("run --set x_args=a=b", 2, ("--set x_args", "JSON")),
+    "wrong app": Case("run --app main", 2, ("--app main", "MODULE:OBJECT")),
+    "no app there": Case("run --app nowhere:app", 2, ("--app nowhere:app", "no module nowhere")),
     "wrong number": Case("run --lock-timeout soon", 2, ("--lock-timeout", "number of seconds")),
     "negative number": Case("run --lock-timeout -1", 2, ("--lock-timeout", "0 or more seconds")),
     "relative target": Case("run --target +1", 2, ("--target", "single command")),

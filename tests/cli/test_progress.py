@@ -117,21 +117,22 @@ async def test_on_a_terminal_it_ends_as_one_line() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("told", "mark", "text"),
-    [
-        (tuple(led(fails=True)), "✘", "failed with exit code 1: TaskFailed: The upgrade failed"),
-        (tuple(waited(HOLDER, 1.0, fails=True)), "✘", "PeerFailed"),
-        ([(0.0, RunCancelled(applied=()))], "!", "cancelled; durable: nothing"),
-    ],
-)
-async def test_the_last_line_of_what_went_wrong(told: Iterable[Told], mark: str, text: str) -> None:
-    """A failed and a cancelled run have their own mark and say what happened, in one line."""
+async def test_a_cancelled_run_ends_with_a_mark_of_its_own() -> None:
+    """And says what is durable."""
     console, written = a_console(terminal=True)
-    await show(stream(events_of(told)), console, quiet=False)
+    await show(stream(events_of([(0.0, RunCancelled(applied=()))])), console, quiet=False)
     last = ESCAPE_SEQUENCE.sub("", written.getvalue().splitlines()[-1])
-    assert last.strip().startswith(mark)
-    assert text in last
+    assert last.strip() == "! cancelled; durable: nothing"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_why_a_run_failed_is_left_to_whoever_tells_the_error(terminal: bool) -> None:
+    """It would be told twice."""
+    console, written = a_console(terminal=terminal)
+    await show(stream(events_of(led(fails=True))), console, quiet=False)
+    shown = ESCAPE_SEQUENCE.sub("", written.getvalue())
+    assert "The upgrade failed" not in shown
+    assert ("failed with exit code 1" in shown) is not terminal
 
 
 async def test_a_stream_without_an_end_leaves_no_last_line() -> None:

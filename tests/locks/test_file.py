@@ -330,3 +330,18 @@ def test_a_lock_that_cannot_be_tested_is_not_kept(tmp_path: Path) -> None:
     other = FileLock(tmp_path / "lock", open_shared)
     assert other.try_acquire()
     other.release()
+
+
+def test_it_is_imported_where_nothing_can_be_written() -> None:
+    """On a full disk, where Python finds no temporary directory, locks are there all the same."""
+    code = """
+import tempfile
+
+def none_found():
+    raise FileNotFoundError("No usable temporary directory found")
+
+tempfile._get_default_tempdir = none_found
+import orchestrator.locks.file
+assert tempfile.tempdir is None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -7,9 +7,11 @@ import faulthandler
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping
@@ -86,7 +88,8 @@ def _rows(database: str) -> list[tuple[str]]:
     """The version rows, or what SQLite says instead.
 
     A full disk is the fault of the racer, not of the witness: to read a database in WAL mode
-    SQLite writes a file of its own, and a limit that it runs into is a `disk I/O error`.
+    SQLite writes a file of its own, and a limit or a full disk that it runs into is a `disk I/O
+    error`. Where there is no room at all, a copy is read.
     """
     while True:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -94,14 +97,28 @@ def _rows(database: str) -> list[tuple[str]]:
         connection = sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=20)
         try:
             return connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        except sqlite3.OperationalError as error:
+        except sqlite3.OperationalError:
             if resource.getrlimit(resource.RLIMIT_FSIZE) == (hard, hard):
-                return [(str(error),)]
+                return _rows_of_copy(database)
             # The limit came in the middle of it.
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         finally:
             connection.close()
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _rows_of_copy(database: str) -> list[tuple[str]]:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for suffix in ("", "-wal"):
+            if os.path.exists(database + suffix):
+                shutil.copy(database + suffix, f"{elsewhere}/app.db{suffix}")
+        connection = sqlite3.connect(f"{elsewhere}/app.db")
+        try:
+            return connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        except sqlite3.Error as error:
+            return [(str(error),)]
+        finally:
+            connection.close()
 
 
 def move_clock(seconds: float) -> None:

@@ -24,10 +24,18 @@ KIB = 1024
 LIMITED = """
 import resource, runpy, sys
 
-limit = int(sys.argv.pop())
+limit = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.argv += ["run", "--json"]
 runpy.run_module("orchestrator", run_name="__main__", alter_sys=True)
+"""
+
+
+WAITS_FOR_GO = """
+import os
+
+deadline = time.monotonic() + 60
+while not os.path.exists("go") and time.monotonic() < deadline:
+    time.sleep(0.01)
 """
 
 
@@ -54,18 +62,22 @@ def fill(disk: Path) -> None:
             pass
 
 
-def start(project: Project, *, limit: int, **variables: str) -> Finished:
+def start(project: Project, *, limit: int) -> Finished:
     """A run whose process cannot let any file grow beyond so many bytes."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", LIMITED, str(limit)],
+    return finish(begin(project, "run", "--json", limit=limit))
+
+
+def begin(project: Project, *arguments: str, limit: int) -> subprocess.Popen[str]:
+    """The same while it lasts, for any command."""
+    return subprocess.Popen(
+        [sys.executable, "-c", LIMITED, str(limit), *arguments],
         cwd=project.path,
-        env=project.environment(**variables),
+        env=project.environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    return finish(process)
 
 
 def versions(database: Path) -> list[str]:
@@ -135,6 +147,30 @@ class TestBefore:
         assert (ended.json["outcome"], ended.json["led"]) == ("ready", False)
         (warning,) = ended.json["warnings"]
         assert "could not be written" in warning
+
+    def test_who_has_no_journal_waits_like_all_others(self, project: Project) -> None:
+        """`env.py` never runs beside that of a leader for the sake of a journal that is full."""
+        project.revision("r1", None, WAITS_FOR_GO)
+        project.write(
+            "migrations/env.py",
+            """
+            from orchestrator.environment import run_migrations
+
+            with open("passes", "a") as file:
+                file.write("x")
+            run_migrations()
+            """,
+        )
+        leader = project.start("run")
+        assert leader.stderr is not None
+        next(line for line in leader.stderr if "upgrade 1/1" in line)
+        waiter = begin(project, "run", limit=(project.state / "journal.jsonl").stat().st_size)
+        assert waiter.stderr is not None
+        next(line for line in waiter.stderr if "waiting for" in line)
+        project.write("go", "")
+        assert finish(leader).code == 0
+        assert finish(waiter).code == 0
+        assert (project.path / "passes").read_text() == "x"
 
 
 class TestAfterTheFailure:

@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "release": "other",
 }
 WITHOUT_EFFECT: dict[str, Any] = {
+    "app": "main:app",
     "lock_timeout_seconds": 1,
     "connect_timeout_seconds": 1,
     "journal": "off",

@@ -9,12 +9,13 @@ import typer
 from rich.table import Table
 
 from orchestrator.cli import options
-from orchestrator.cli.options import make_orchestrator
+from orchestrator.cli.making import make_orchestrator
 from orchestrator.cli.output import (
     errors_reported,
     plainly,
     print_json,
     print_sql,
+    print_table,
     stdout,
     stdout_kept_clean,
 )
@@ -46,7 +47,7 @@ def status(
     if looking.json:
         print_json(inspection)
     else:
-        stdout().print(_status_table(inspection))
+        print_table(_status_table(inspection))
     if check and not inspection.at_target:
         raise typer.Exit(_NOT_AT_TARGET)
 

@@ -19,6 +19,7 @@ def run(
     where: options.Where,
     *,
     target: options.Target = None,
+    mode: options.Mode = None,
     bootstrap: options.Bootstrap = None,
     running: options.Running,
 ) -> None:
@@ -27,7 +28,9 @@ def run(
     Safe to start in any number of processes at once: exactly one does the work. An empty
     database is filled by its revisions, or created from the metadata (`--bootstrap create`).
     """
-    orchestrator = make_for(where, running, Command.RUN, target=target, bootstrap=bootstrap)
+    orchestrator = make_for(
+        where, running, Command.RUN, target=target, mode=mode, bootstrap=bootstrap
+    )
     perform(orchestrator, Command.RUN, running=running)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.quoting import told
-from orchestrator.errors import DatabaseUnavailable, TaskFailed
+from orchestrator.errors import DatabaseUnavailable, TaskFailed, by_setting
 from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
 from orchestrator.revisions.transactions.sqlite_commits import Commits
 from orchestrator.revisions.transactions.sqlite_driver import Driver
@@ -191,8 +191,8 @@ class SQLiteTransaction(Transaction):
             return None
         return (
             "Revisions run in one transaction here. One that must run outside of it needs "
-            '`transaction = "off"`, which is Alembic\'s own way and leaves half of a revision '
-            "behind when it is killed."
+            f"{by_setting('transaction', 'off')}, which is Alembic's own way and leaves half of a "
+            "revision behind when it is killed."
         )
 
     def _commit(self) -> None:
@@ -206,7 +206,8 @@ class SQLiteTransaction(Transaction):
             waited = time.monotonic() - began
             raise self._unavailable(
                 f"could not be committed to: another connection was reading it for all of the "
-                f"{waited:.1f} s that were waited (`connect_timeout_seconds`)",
+                f"{waited:.1f} s that were waited; to wait longer, set "
+                f"{by_setting('connect_timeout_seconds')}",
                 waited,
                 busy=True,
             ) from error

@@ -1,0 +1,67 @@
+"""Whether a run would have anything to do, without a lock and without a change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.decision.plan import Policy, decide, work_to_do
+from orchestrator.decision.state import Observation
+from orchestrator.errors import StateRefused
+from orchestrator.results import Ended
+from orchestrator.run.inspection import View
+from orchestrator.run.resources import Resources
+from orchestrator.run.threads import Cancellation
+from orchestrator.run.warm_start import probe_known
+from orchestrator.run.work import observe
+
+if TYPE_CHECKING:
+    from orchestrator.revisions.scripts import Scripts
+
+
+class Watch:
+    """Whether a run would have nothing to do, however often it is asked.
+
+    Loads the scripts only once. It writes nothing and takes no lock. If `patient`, a database
+    that is busy is waited for.
+    """
+
+    def __init__(self, resources: Resources, policy: Policy, *, patient: bool = False) -> None:
+        self._resources = resources
+        self._policy = policy
+        self._patient = patient
+        self._scripts: Scripts | None = None
+        self._view: View | None = None
+
+    def ready(self, cancellation: Cancellation) -> Ended | None:
+        """The end of the watch, if the database is at its target; else None."""
+        try:
+            return self.require(cancellation)
+        except StateRefused:
+            return None  # whoever migrates may see to it
+
+    def require(self, cancellation: Cancellation) -> Ended:
+        """The end of the watch. Raises `StateRefused` where a run would have work to do."""
+        ended = probe_known(self._resources, cancellation.interrupt, patient=self._patient)
+        if ended is not None:
+            return ended
+        database = self._resources.database
+        if not database.exists():
+            raise work_to_do(Observation(exists=False), database.shown_url)
+        observation = self._look()
+        if decide(observation, self._policy):
+            raise work_to_do(observation, database.shown_url)
+        return Ended(versions=observation.versions, state_before=observation.state)
+
+    def _look(self) -> Observation:
+        if self._scripts is None or self._view is None:
+            self._scripts = self._resources.scripts()
+            self._view = View(self._resources, self._scripts)
+        known, database = self._view.known, self._resources.database
+        if known is None:
+            return self._view.look()
+        table, schema = known.version_table, known.version_table_schema
+        with database.connect() as connection:
+            rows = database.version_rows(connection, table, schema) or ()
+            tables = () if rows else database.tables(connection, table, schema)
+        target = self._resources.settings.target
+        return observe(self._scripts, target, exists=True, versions=rows, tables=tables)

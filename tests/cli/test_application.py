@@ -1,0 +1,229 @@
+"""Settings that the application's code has, and those that the command line adds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.application import orchestrator_of
+from orchestrator.errors import OPTIONS, ConfigurationError
+from tests.projects import Project
+
+MODULE = """
+import functools
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from orchestrator import Orchestrator, Settings
+from orchestrator.lifespan import migrated
+
+orchestrator = Orchestrator(Settings(database_url="sqlite:///own.db", release="own"))
+other = Orchestrator(Settings(database_url="sqlite:///other.db"))
+
+
+@asynccontextmanager
+async def own_lifespan(app):
+    await orchestrator.run()
+    yield
+
+
+@asynccontextmanager
+async def over_others(app):
+    async with own_lifespan(app):
+        yield
+
+
+@asynccontextmanager
+async def of_two(app):
+    await orchestrator.run()
+    await other.run()
+    yield
+
+
+def make_app():
+    app = FastAPI(lifespan=migrated(orchestrator))
+    app.include_router(APIRouter())
+    return app
+
+
+def broken_factory():
+    raise LookupError("no such luck")
+
+
+class Namespace:
+    inner = orchestrator
+
+
+app = make_app()
+with_own_lifespan = FastAPI(lifespan=own_lifespan)
+with_wrapped_lifespan = FastAPI(lifespan=over_others)
+with_partial = FastAPI(lifespan=functools.partial(migrated(orchestrator)))
+partial_factory = functools.partial(make_app)
+with_two = FastAPI(lifespan=of_two)
+without = FastAPI()
+"""
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("application")
+    (path / "application_with_all.py").write_text(MODULE)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _there(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(module)
+    monkeypatch.setattr(sys, "path", [module, *sys.path])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "orchestrator",
+        "Namespace.inner",
+        "app",
+        "make_app",
+        "partial_factory",
+        "with_own_lifespan",
+        "with_wrapped_lifespan",
+        "with_partial",
+    ],
+)
+def test_it_is_found(name: str) -> None:
+    """As such, by an application that has it in its lifespan, and by a factory of one."""
+    found = orchestrator_of(f"application_with_all:{name}", "--app")
+
+    assert found.settings.release == "own"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("application_with_all", "must read MODULE:OBJECT"),
+        (":app", "must read MODULE:OBJECT"),
+        ("application_with_all:none", "has no `none`"),
+        ("application_with_all:without", "has no orchestrator that can be seen"),
+        ("application_with_all:with_two", "has several orchestrators. Name the `Orchestrator`"),
+        ("application_with_all:broken_factory", "LookupError: no such luck"),
+        ("application_with_nothing:app", "no module application_with_nothing"),
+        ("application_with_all.deeper:app", "no module application_with_all.deeper"),
+    ],
+)
+def test_what_is_not_found_is_told(name: str, words: str) -> None:
+    """With what to name instead."""
+    with pytest.raises(ConfigurationError) as caught:
+        orchestrator_of(name, f"--app {name}")
+
+    assert f"--app {name}" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_module_that_fails_is_told_with_file_and_line(module: str) -> None:
+    """And no password that its error names."""
+    (Path(module) / "fails_on_import.py").write_text(
+        "\nraise RuntimeError('cannot reach postgresql://u:hunter2@h/d')\n"
+    )
+
+    with pytest.raises(ConfigurationError, match=r"fails_on_import\.py, line 2") as caught:
+        orchestrator_of("fails_on_import:app", "--app fails_on_import:app")
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_command_works_with_the_applications_database(project: Project) -> None:
+    """Named by option, variable or key; options overrule what the code says."""
+    project.chain(1)
+    project.write(
+        "main.py",
+        """
+        from orchestrator import Orchestrator, Settings
+
+        print("imported")
+        its = Orchestrator(Settings(database_url="sqlite:///its.db", mode="require"))
+        """,
+    )
+
+    refused = project.run("run", "--json", "--app", "main:its")
+    assert (refused.code, refused.json["error"]["type"]) == (4, "StateRefused")
+    assert project.run("run", "--app", "main:its", "--mode", "migrate").code == 0
+    assert (project.path / "its.db").exists()
+    by_variable = project.run("status", "--json", ORCHESTRATOR_APP="main:its")
+    assert (by_variable.json["database"], by_variable.json["state"]) == (
+        "sqlite:///its.db",
+        "current",
+    )
+    project.write("pyproject.toml", '[tool.orchestrator]\napp = "main:its"\n')
+    over = project.run("status", "--json", "--database-url", "sqlite:///else.db")
+    assert (over.json["database"], over.json["state"]) == ("sqlite:///else.db", "absent")
+    shown = project.run("plan", "--json")
+    assert shown.json["state"] == "current"
+
+
+def test_any_setting_can_be_set_on_the_spot(project: Project) -> None:
+    """As the advice of an error says it; a list as JSON; an option of its own comes first."""
+    project.chain(1)
+
+    done = project.run("run", "--json", "--set", "release=1.2", "--set", "journal=own.jsonl")
+    assert done.code == 0
+    assert '"release":"1.2"' in (project.path / "own.jsonl").read_text()
+    both = project.run("status", "--json", "--set", "database_url=sqlite:///a.db")
+    assert both.json["database"] == "sqlite:///a.db"
+    first = project.run(
+        "status",
+        "--json",
+        "--set",
+        "database-url=sqlite:///a.db",
+        "--database-url",
+        "sqlite:///b.db",
+    )
+    assert first.json["database"] == "sqlite:///b.db"
+    assert project.run("status", "--set", 'x_args=["a=1","b=2"]').code == 0
+
+
+@pytest.mark.parametrize("setting", OPTIONS)
+def test_the_options_that_advice_names_exist(setting: str, project: Project) -> None:
+    """On `orchestrator run`, which takes them all."""
+    assert f" {OPTIONS[setting]} " in project.run("run", "--help").stdout
+
+
+def test_the_version_is_told(project: Project) -> None:
+    """Of this library and of those that decide what it does."""
+    told = project.run("--version").stdout
+
+    assert told.startswith("orchestrator ")
+    assert "alembic" in told.lower()
+    assert "sqlalchemy" in told.lower()
+
+
+def test_verbose_may_stand_before_the_command(project: Project) -> None:
+    """As `-v` of many programs does."""
+    before = project.run("-v", "status", "--set", "mode=x")
+    after = project.run("status", "-v", "--set", "mode=x")
+
+    assert "Traceback" in before.stderr
+    assert before.stderr == after.stderr
+
+
+def test_a_shell_completes_commands_and_values(project: Project) -> None:
+    """By the script that `--show-completion` prints."""
+    completion = {"_ORCHESTRATOR_COMPLETE": "complete_bash"}
+
+    commands = project.run(COMP_WORDS="orchestrator sta", COMP_CWORD="1", **completion)
+    values = project.run(COMP_WORDS="orchestrator run --mode ", COMP_CWORD="3", **completion)
+
+    assert commands.stdout.split() == ["stamp", "status"]
+    assert values.stdout.split() == ["migrate", "follow", "require"]
+
+
+def test_a_table_in_a_pipe_has_no_trailing_blanks(project: Project) -> None:
+    """What is read by programs, and compared."""
+    project.chain(1)
+
+    lines = project.run("status").stdout.splitlines()
+
+    assert lines
+    assert [line for line in lines if line != line.rstrip()] == []

@@ -20,6 +20,7 @@ from orchestrator.databases.secrets import redacted
 from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.results import RunReport, to_jsonable
+from orchestrator.settings import nearly_settings
 
 Hide = Callable[[str], str]
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -49,6 +50,12 @@ def print_table(table: Table) -> None:
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_remarks() -> None:
+    """Print what a run would tell in a `warning`, for commands that only look."""
+    for remark in nearly_settings():
+        stderr().print(f"[yellow]warning[/]: {plainly(remark)}")
 
 
 def print_json(value: Any) -> None:

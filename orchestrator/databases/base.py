@@ -66,11 +66,12 @@ class Database(ABC):
     def exists(self) -> bool:
         """Whether there is a database at all, so that connecting does not make one."""
 
-    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
-        """Make what has to be there before the database can be made.
+    def prepare(self) -> str | None:
+        """Make what has to be there before the database can be made; says what was made, if so.
 
         Raises `ConfigurationError` where it cannot be made.
         """
+        return None
 
     def discard_empty(self) -> None:  # noqa: B027 - most make nothing
         """Take away what a try that failed has made, if there is nothing in it."""

@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.quoting import told
-from orchestrator.databases.sqlite_file import file_of, identity, other_names
+from orchestrator.databases.sqlite_file import file_of, identity, other_names, starts_at_home
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
 from orchestrator.errors import DENIED, ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Holder
@@ -55,6 +55,13 @@ class SQLite(Database):
                 f"Use a file, such as {EXAMPLE}.",
                 setting="database_url",
             )
+        if starts_at_home(url):
+            raise ConfigurationError(
+                f"The database URL {redact(url)} begins with `~`, which neither SQLite nor "
+                "SQLAlchemy expands: they would make a directory of that name. Write the path in "
+                "full, with four slashes.",
+                setting="database_url",
+            )
         self._file = file
 
     @cached_property
@@ -76,10 +83,13 @@ class SQLite(Database):
         """Whether something has the file's name, a link that leads nowhere, too."""
         return os.path.lexists(self._file)
 
-    def prepare(self) -> None:
+    def prepare(self) -> str | None:
         """Make the directories above the file."""
+        directory = os.path.dirname(os.path.realpath(self._file))
+        if os.path.isdir(directory):
+            return None
         try:
-            os.makedirs(os.path.dirname(os.path.realpath(self._file)), exist_ok=True)
+            os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
                 f"The directory of the database {self.shown_url} cannot be made: "
@@ -87,6 +97,7 @@ class SQLite(Database):
                 setting="database_url",
                 denied=error.errno in DENIED,
             ) from error
+        return f"The directory {directory} was not there, and was made for a new database."
 
     def discard_empty(self) -> None:
         """Take away the file, unless somebody has written to it or is about to."""
@@ -124,16 +135,23 @@ class SQLite(Database):
             yield version
 
     def dangers(self) -> tuple[str, ...]:
-        """A file with several names (https://www.sqlite.org/howtocorrupt.html, 2.5)."""
-        how = other_names(self._file)
-        if how is None:
-            return ()
-        danger = (
-            f"The file of the database {self.shown_url} {how}. Who opens it by another name has "
-            "another lock, and cannot undo what a process that was killed left half-written. Give "
-            "it one name, and mount the directory instead of the file."
-        )
-        return (danger,)
+        """A file with several names, or with one that is a path elsewhere.
+
+        Of the first see https://www.sqlite.org/howtocorrupt.html, 2.5.
+        """
+        found = []
+        if (how := other_names(self._file)) is not None:
+            found.append(
+                f"The file of the database {self.shown_url} {how}. Who opens it by another name "
+                "has another lock, and cannot undo what a process that was killed left "
+                "half-written. Give it one name, and mount the directory instead of the file."
+            )
+        if os.sep == "/" and "\\" in self._file.name:
+            found.append(
+                f"The database {self.shown_url} is named like a path of Windows. On this system "
+                f"that is the name of one file in {self._file.parent}."
+            )
+        return tuple(found)
 
     def look(self, connection: Connection) -> None:
         """The first page, which says whether the file is a database."""

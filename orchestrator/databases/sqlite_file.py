@@ -29,6 +29,12 @@ def file_of(url: URL) -> Path | None:
     return Path(os.path.abspath(database))
 
 
+def starts_at_home(url: URL) -> bool:
+    """Whether a file is named as if `~` were expanded, which neither SQLite nor SQLAlchemy does."""
+    first = (url.database or "").split("/")[0]
+    return first.startswith("~") and not os.path.isdir(first)
+
+
 def identity(file: Path) -> str:
     """The real path: links to the file lead to the same database."""
     return f"sqlite:{os.path.realpath(file)}"

@@ -96,6 +96,8 @@ def _script_directory(config: Config, secrets: Secrets) -> ScriptDirectory:
         reason = (
             f"the package {package} cannot be imported: {told(error, secrets)}"
             if isinstance(error, ImportError)
+            else f"there is no directory {os.path.abspath(str(location))}"
+            if ":" not in str(location)
             else "there is no such directory"
         )
         raise ConfigurationError(

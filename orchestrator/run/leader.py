@@ -55,6 +55,7 @@ class Leader:
             self._warn(danger, None)
         heads = self._resources.heads()
         scripts = self._resources.scripts(heads, self._scripts_found)
+        self._warn_of_heads(scripts)
         error = self._run(scripts, cancellation)
         outcome = self.outcome
         try:
@@ -83,6 +84,15 @@ class Leader:
         )
         self._remember(heads, scripts, ended)
         return ended
+
+    def _warn_of_heads(self, scripts: Scripts) -> None:
+        if self._job.target == "heads" and len(scripts.heads) > 1:
+            self._warn(
+                f"The scripts have {len(scripts.heads)} heads: {', '.join(scripts.heads)}. `heads` "
+                "stands for all of them. If two branches have met by accident, join them with "
+                "`orchestrator merge heads`.",
+                None,
+            )
 
     def _warn_of_base(self, before: Observation) -> None:
         if before.tables:

@@ -18,7 +18,7 @@ from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.databases.url import parse, secrets_of, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
 from orchestrator.host.directory import StateDirectory, open_shared
-from orchestrator.host.heads import HeadsFile
+from orchestrator.host.heads import HeadsFile, resolve
 from orchestrator.host.record import RecordFile
 from orchestrator.journal.writer import Journal, Origin
 from orchestrator.results import Holder
@@ -143,10 +143,29 @@ class Resources:
             return None
         return self.settings.journal or self.directory.journal
 
-    def prepare(self) -> None:
-        """Make the directories. Raises `ConfigurationError` where they cannot be used."""
-        self.database.prepare()
+    def prepare(self) -> str | None:
+        """Make the directories; says what somebody should know of it.
+
+        Raises `ConfigurationError` where they cannot be used, or where there are no scripts: a
+        mistake in a path leaves nothing behind.
+        """
+        if not self.directory.path.exists() and not self._has_scripts:
+            self.fingerprint()  # raises, with the reason
+        made = self.database.prepare()
         self.directory.prepare()
+        return made
+
+    @property
+    def _has_scripts(self) -> bool:
+        """Whether the script location is a directory, as far as that is known without Alembic."""
+        project = self.project
+        location = project.script_location or alembic_config.option(
+            project.config_files, "script_location", project.section
+        )
+        try:
+            return location is not None and os.path.isdir(resolve(location))
+        except (ImportError, ValueError):
+            return False
 
     def holder(self, run_id: str, command: str) -> Holder:
         """This process, as it tells of itself to those who wait."""

@@ -25,6 +25,7 @@ from orchestrator.run.broadcast import Broadcast
 from orchestrator.run.contender import Contender
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import in_thread
+from orchestrator.settings import nearly_settings
 
 if TYPE_CHECKING:
     from orchestrator.run.follower import Follower
@@ -44,6 +45,7 @@ class Runner:
         self._began = time.monotonic()
         self._warnings: list[str] = []
         self._unready: ConfigurationError | None = None
+        self._remarks: list[str] = []
         self._journal: Journal | None = None
         self._way: Contender | Follower | Requirement | None = None
         self._limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
@@ -63,6 +65,8 @@ class Runner:
             )
         )
         try:
+            for remark in (*self._remarks, *nearly_settings()):
+                self._warn(remark)
             if unknown is not None:
                 raise unknown
             self._way = self._choose_way()
@@ -112,8 +116,8 @@ class Runner:
         A run that finds nothing to do writes nothing else, and can do without both.
         """
         try:
-            if not self._only_looks:
-                self._resources.prepare()
+            if not self._only_looks and (made := self._resources.prepare()) is not None:
+                self._remarks.append(made)
         except ConfigurationError as error:
             self._unready = error
             if self._settings.journal is None:

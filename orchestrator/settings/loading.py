@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings.model import Settings, SettingsArguments
-from orchestrator.settings.variables import PREFIX
+from orchestrator.settings.variables import PREFIX, nearly
 
 
 def load(file: str | Path | None = None, **arguments: Unpack[SettingsArguments]) -> Settings:
@@ -43,6 +43,14 @@ def load(file: str | Path | None = None, **arguments: Unpack[SettingsArguments])
                 allowed=error.allowed,
             ) from None
         raise
+
+
+def nearly_settings() -> list[str]:
+    """A remark on each variable that is named almost as a setting's, and gives nothing."""
+    return [
+        f"the variable {variable} gives no setting: is {PREFIX}{name.upper()} meant?"
+        for variable, name in nearly(Settings.model_fields).items()
+    ]
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -140,7 +140,7 @@ CASES = {
         variables={"ORCHESTRATOR_SCRIPT_LOCATION": ""},
     ),
     "script location that does not exist": Case(
-        "run --script-location elsewhere", 2, ("elsewhere", "no such directory")
+        "run --script-location elsewhere", 2, ("no directory /", "/elsewhere.")
     ),
     "package that does not exist": Case(
         "run --script-location elsewhere:migrations", 2, ("elsewhere", "cannot be imported")

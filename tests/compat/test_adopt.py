@@ -79,7 +79,7 @@ def test_refused_by_default(tmp_path: Path, run: Run) -> None:
     project = adopting(tmp_path)
     create_all(project)
 
-    assert_failed(run(project, "run", "--json"), "StateRefused", '`unversioned` to "adopt"')
+    assert_failed(run(project, "run", "--json"), "StateRefused", '`unversioned = "adopt"`')
     assert project.tables() == ["artists", "labels"]
 
 

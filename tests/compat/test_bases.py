@@ -81,7 +81,7 @@ class TestUpgradedAsTheyAre:
         """With `unversioned = "upgrade"`, which the refusal names; the next start is ready."""
         project = presuming(tmp_path, ADDS)
         made_by_code(project)
-        assert_failed(run(project, "run", "--json"), "StateRefused", '`unversioned` to "upgrade"')
+        assert_failed(run(project, "run", "--json"), "StateRefused", '`unversioned = "upgrade"`')
 
         project.write("pyproject.toml", '[tool.orchestrator]\nunversioned = "upgrade"\n')
         planned = run(project, "plan", "--json").json

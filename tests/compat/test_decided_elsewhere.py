@@ -263,7 +263,7 @@ class TestOddVersionRows:
 def test_no_advice_leads_in_a_circle(tmp_path: Path, run: Run) -> None:
     """A stamp of `base`, which leaves no row, says what the next run will want."""
     project = odd(tmp_path, "CREATE TABLE t (n INTEGER)")
-    assert_failed(run(project, "run", "--json"), "StateRefused", "`unversioned`", "upgrade")
+    assert_failed(run(project, "run", "--json"), "StateRefused", '`unversioned = "upgrade"`')
 
     [warning] = run(project, "stamp", "base", "--json").json["warnings"]
 

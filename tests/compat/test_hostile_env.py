@@ -114,7 +114,7 @@ class TestEventLoop:
                 except TaskFailed as error:
                     assert error.revision == "r2", error.revision
                 found = await orchestrator.inspect()
-                assert found.state == "empty", found
+                assert found.state == "absent", found
                 assert [one.revision for one in found.pending] == ["r1", "r2"], found
                 await orchestrator.upgrade("r1")
                 assert (await orchestrator.inspect()).versions == ("r1",)

@@ -14,6 +14,7 @@ from orchestrator.cli.output import (
     errors_reported,
     plainly,
     print_json,
+    print_remarks,
     print_sql,
     print_table,
     stdout,
@@ -41,6 +42,7 @@ def status(
     """Show what the database is at, what is pending, and who holds the lock. Touches nothing."""
     with errors_reported(as_json=looking.json, verbose=looking.verbose) as hiding:
         orchestrator = make_orchestrator(where)
+        print_remarks()
         hiding.append(orchestrator.resources.hide)
         with stdout_kept_clean():
             inspection = anyio.run(orchestrator.inspect)
@@ -65,6 +67,7 @@ def plan(
     """Show what `orchestrator run` would do now. Touches nothing."""
     with errors_reported(as_json=looking.json, verbose=looking.verbose) as hiding:
         orchestrator = make_orchestrator(where, target=target, bootstrap=bootstrap)
+        print_remarks()
         hiding.append(orchestrator.resources.hide)
 
         async def preview() -> Preview:

@@ -33,7 +33,7 @@ from orchestrator.events import (
     Warned,
     to_dict,
 )
-from orchestrator.results import Holder, to_jsonable
+from orchestrator.results import to_jsonable
 from orchestrator.timeline.wording import duration, printable, process, sentence, short
 
 _FRAMES_A_SECOND: Final = 10
@@ -121,7 +121,7 @@ class _Display:
             case StateObserved():
                 self._state = f"the database is {printable(event.state)}"
             case LockWaiting():
-                self._now = _Phase(_waiting_for(event.holder), now - event.waited_seconds, "yellow")
+                self._now = _Phase(_waiting_for(event), now - event.waited_seconds, "yellow")
             case LockAcquired():
                 self._now = _Phase("looking at the database, under the lock", now)
             case TaskStarted():
@@ -164,7 +164,11 @@ class _Display:
         return lines
 
 
-def _waiting_for(holder: Holder | None) -> str:
+def _waiting_for(event: LockWaiting) -> str:
+    holder = event.holder
+    if event.lock == "database":
+        at_work = process(to_jsonable(holder)) if holder is not None else "nobody"
+        return f"waiting for the database to reach its target; {at_work} is at work"
     if holder is None:
         return "waiting for the lock, whose holder is not known yet"
     release = f", release {printable(holder.release)}" if holder.release else ""

@@ -28,6 +28,7 @@ from orchestrator.run.threads import in_thread
 from orchestrator.settings import nearly_settings
 
 if TYPE_CHECKING:
+    from orchestrator.journal.late import LateJournal
     from orchestrator.run.follower import Follower
     from orchestrator.run.requirement import Requirement
 
@@ -46,7 +47,7 @@ class Runner:
         self._warnings: list[str] = []
         self._unready: ConfigurationError | None = None
         self._remarks: list[str] = []
-        self._journal: Journal | None = None
+        self._journal: Journal | LateJournal | None = None
         self._way: Contender | Follower | Requirement | None = None
         self._limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
 
@@ -126,6 +127,10 @@ class Runner:
             self._journal = self._resources.journal()
         except ConfigurationError as error:
             self._unready = self._unready or error
+            if self._only_looks and self._settings.journal is None:
+                from orchestrator.journal.late import LateJournal  # a run that migrates has one
+
+                self._journal = LateJournal(self._resources.journal)
         if self._journal is not None:
             self._broadcast.add(self._journal)
 

@@ -121,7 +121,10 @@ def _state_observed(values: Mapping[str, Any]) -> str:
 
 def _lock_waiting(values: Mapping[str, Any]) -> str:
     holder = values.get("holder")
-    if not isinstance(holder, dict):
+    if values.get("lock") == "database":
+        whom = "the database to reach its target; "
+        whom += f"{process(holder)} is at work" if isinstance(holder, dict) else "nobody is at work"
+    elif not isinstance(holder, dict):
         whom = f"the {_word(values, 'lock')} lock, whose holder is not known yet"
     else:
         whom = f"{process(holder)}, run {short(text(holder, 'run_id'))}"

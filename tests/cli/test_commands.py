@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import Project, finish
 from tests.zygote import Zygote
 
 MODELS = """
@@ -257,6 +257,24 @@ def test_wait_returns_when_another_process_has_migrated(project: Project, zygote
     assert led.json["led"] is True
     assert waited.code == 0, waited.stderr
     assert (waited.json["led"], waited.json["versions"]) == (False, ["r2"])
+
+
+def test_wait_says_what_it_waits_for_and_is_in_the_journal(project: Project) -> None:
+    """Also where it began before anybody had made one; it makes none itself."""
+    project.chain(1)
+    waiting = project.start("wait")
+    assert waiting.stderr is not None
+    [line] = [next(line for line in waiting.stderr if "waiting" in line)]
+    assert "waiting for the database to reach its target; nobody is at work" in line
+    assert not project.state.exists()
+
+    assert project.run("run").code == 0
+    assert finish(waiting).code == 0
+
+    entries = [entry for entry in project.journal() if entry["pid"] == waiting.pid]
+    assert entries[0]["event"] == "run_started"
+    assert entries[-1]["event"] == "database_ready"
+    assert [entry["sequence"] for entry in entries] == list(range(len(entries)))
 
 
 def test_wait_gives_up_at_its_deadline(project: Project) -> None:

@@ -148,6 +148,11 @@ class Database(ABC):
         intact is not said: that is known to who knows what was committed.
         """
 
+    def advice(self, error: BaseException) -> str | None:
+        """What to do about what this kind of database cannot do; None where it is not that."""
+        del error
+        return None
+
     @abstractmethod
     def lock(self, holder: Holder) -> Lock | None:
         """The database's own lock, not held, in the name of this holder; None if it has none."""

@@ -46,8 +46,11 @@ def write_sql(scripts: Scripts, work: Work, options: PassOptions, versions: tupl
         except Exception as error:
             file, line = where(error, scripts.directory.dir)
             text = told(error, options.database.secrets)
+            advice = options.database.advice(error) or (
+                "Migrations that read the database cannot be written down."
+            )
             raise ConfigurationError(
                 f"The SQL cannot be written: {type(error).__name__}: {text} "
-                f"({file}, line {line}). Migrations that read the database cannot be written down."
+                f"({file}, line {line}). {advice}"
             ) from error
     return output.getvalue()

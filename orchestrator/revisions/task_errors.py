@@ -62,7 +62,11 @@ def explain_task(
     intact = "The database is as it was before." if rolled_back else KEPT
     what = f"The {task} failed{named}: {_told(error, secrets)}{place}\n{intact} "
     what += advice or _advice(error)
-    if was_empty and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision)):
+    if (
+        was_empty
+        and advice is None
+        and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision))
+    ):
         what += f" {_BOOTSTRAP}"
     if isinstance(error, RolledBack):
         return VerificationFailed(what)

@@ -143,3 +143,36 @@ def test_a_file_that_somebody_else_has_written_to_stays(project: Project) -> Non
 
     with closing(sqlite3.connect(project.database)) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ['op.alter_column("t", "a", nullable=False)', 'op.create_unique_constraint("u", "t", ["a"])'],
+    ids=["syntax error", "refused by Alembic"],
+)
+def test_an_alter_that_sqlite_does_not_have(project: Project, change: str) -> None:
+    """The batch mode of Alembic is named, and where to turn it on."""
+    project.revision("r1", None, f'op.create_table("t", sa.Column("a", sa.Integer))\n{change}')
+
+    failed = project.run("run")
+
+    assert failed.code == 1
+    assert "`with op.batch_alter_table(…)`" in failed.stderr
+    assert "`render_as_batch=True`" in failed.stderr
+    assert "bootstrap" not in failed.stderr
+
+
+def test_an_alter_that_cannot_be_written_down(project: Project) -> None:
+    """By `plan --sql`, too."""
+    project.revision(
+        "r1",
+        None,
+        'op.create_table("t", sa.Column("a", sa.Integer))\n'
+        'op.create_unique_constraint("u", "t", ["a"])',
+    )
+
+    failed = project.run("plan", "--sql")
+
+    assert failed.code == 2
+    assert "`render_as_batch=True`" in failed.stderr
+    assert "that read the database" not in failed.stderr

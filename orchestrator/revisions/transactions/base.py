@@ -96,9 +96,8 @@ class Transaction:
         """
 
     def advice(self, error: BaseException) -> str | None:
-        """What to do about an error of a revision that comes of the transaction."""
-        del error
-        return None
+        """What to do about an error of a revision that comes of the transaction, or the database."""
+        return self._database.advice(error)
 
     def _listen(self, name: str, listener: Callable[..., Any]) -> None:
         self._listeners.append((name, listener))

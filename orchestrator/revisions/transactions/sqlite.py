@@ -188,7 +188,7 @@ class SQLiteTransaction(Transaction):
         """What to do about a statement that a transaction does not take."""
         statement = str(getattr(error, "statement", "") or "").lstrip().upper()
         if not statement.startswith(_NOT_IN_A_TRANSACTION):
-            return None
+            return super().advice(error)
         return (
             "Revisions run in one transaction here. One that must run outside of it needs "
             f"{by_setting('transaction', 'off')}, which is Alembic's own way and leaves half of a "

@@ -96,7 +96,7 @@ class Transaction:
         """
 
     def advice(self, error: BaseException) -> str | None:
-        """What to do about an error of a revision that comes of the transaction, or the database."""
+        """What to do about an error of a revision, of transaction or database."""
         return self._database.advice(error)
 
     def _listen(self, name: str, listener: Callable[..., Any]) -> None:

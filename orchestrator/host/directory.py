@@ -179,7 +179,7 @@ def _opened(path: str | Path, flags: int = _PATH, dir_fd: int | None = None) -> 
 
 
 @contextmanager
-def _directory_of(path: str | Path) -> Iterator[int]:
+def directory_of(path: str | Path) -> Iterator[int]:
     """The directory that a file stands in, not by a link that must not be followed."""
     above, name = os.path.split(os.path.dirname(path) or ".")
     with _opened(above or ".") as parent:
@@ -194,7 +194,7 @@ def open_shared(path: str | Path, flags: int) -> int:
     A file that is made takes owner and mode from the directory it stands in. Somebody's pipe
     in the file's place is not waited for.
     """
-    with _directory_of(path) as directory:
+    with directory_of(path) as directory:
         return _open_in(directory, os.path.basename(path), flags)
 
 
@@ -206,7 +206,7 @@ def replace_shared(path: str | Path, content: str) -> None:
     """
     name = os.path.basename(path)
     temporary = f"{name}.{os.getpid()}.tmp"
-    with _directory_of(path) as directory:
+    with directory_of(path) as directory:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=directory)
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from orchestrator.journal.generations import older
 from orchestrator.journal.reader import Lines, Tally, decode
 from orchestrator.timeline.entries import Entry
 
@@ -23,11 +24,14 @@ So many, since a process that gets no time can be behind by any number of rotati
 class Follower:
     """What is appended to these files from now on; ask with `poll`, close with `close`.
 
-    A file that is not there is waited for, and then read from its beginning.
+    A file that is not there is waited for, and then read from its beginning. The older
+    generation of each is followed, too: a run may go on in it.
     """
 
     def __init__(self, paths: Iterable[Path], tally: Tally) -> None:
-        self._followed = [_Followed(path, tally) for path in paths]
+        named = dict.fromkeys(paths)
+        of_these = {older(path) for path in named}
+        self._followed = [_Followed(path, tally) for path in named if path not in of_these]
 
     def poll(self) -> list[Entry]:
         """The new entries of all files by time, without waiting for any.
@@ -50,11 +54,11 @@ class _Followed:
         self._path = path
         self._tally = tally
         self._files: list[_GrowingFile] = []
-        self._open(from_end=True)
+        self._take(from_end=True)
 
     def poll(self) -> list[Entry]:
         if not self._has_current():
-            self._open(from_end=False)
+            self._take(from_end=False)
         found = [entry for file in self._files for entry in file.poll()]
         for position, file in enumerate(reversed(tuple(self._files))):
             if file.is_deleted() or position > _ROTATED_FILES:
@@ -71,15 +75,29 @@ class _Followed:
             status = self._path.stat()
         except FileNotFoundError:
             return True  # between rename and create, or deleted: there is nothing to open
-        return bool(self._files) and self._files[-1].identity == (status.st_dev, status.st_ino)
+        return self._follows(status)
 
-    def _open(self, *, from_end: bool) -> None:
+    def _follows(self, status: os.stat_result) -> bool:
+        return any(file.identity == (status.st_dev, status.st_ino) for file in self._files)
+
+    def _take(self, *, from_end: bool) -> None:
+        """Open the file that has the name now, and the one that had it before, where it is new."""
+        # In this order a file that is rotated in between is met twice, and not missed.
+        self._open(self._path, from_end=from_end)
+        previous = older(self._path)
+        if previous.is_file():
+            self._open(previous, from_end=from_end)
+
+    def _open(self, path: Path, *, from_end: bool) -> None:
         try:
             # Unbuffered: a buffer would go on to show what a truncation has taken away.
-            file = self._path.open("rb", buffering=0)
+            file = path.open("rb", buffering=0)
         except FileNotFoundError:
             return
-        self._files.append(_GrowingFile(file, self._tally, from_end=from_end))
+        if self._follows(os.fstat(file.fileno())):
+            file.close()
+        else:
+            self._files.append(_GrowingFile(file, self._tally, from_end=from_end))
 
 
 class _GrowingFile:

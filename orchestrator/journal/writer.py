@@ -1,7 +1,7 @@
 """The journal: one JSON object a line, one write a line, appended by many processes at once.
 
-Every run opens the file anew, so that a rotation from outside (rename and create) loses
-nothing: a run in progress finishes in the file it began in.
+Every run opens the file anew, so that a rotation loses nothing, from outside (rename and create)
+or by whoever opens it: a run in progress finishes in the file it began in.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from typing import Any, Final
 from orchestrator.errors import DENIED, ConfigurationError, by_setting
 from orchestrator.events import Event, level_of, to_dict
 
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _GROWING_SECONDS: Final = 0.002
 
 
@@ -58,16 +60,26 @@ class Journal:
     `ConfigurationError` where the file cannot be written: better before anything is migrated
     than after. A write that fails later (a full disk) never stops the migration: it is told
     once, on stderr, and `loss` says what happened.
+
+    A regular file that is longer than `max_bytes` is rotated first, by `rotate`, which tells
+    whether there is another file now; 0 is no limit. `unrotated` says why it could not be.
     """
 
     def __init__(
-        self, path: Path, origin: Origin, *, opener: Callable[[str, int], int] = _open_plainly
+        self,
+        path: Path,
+        origin: Origin,
+        *,
+        opener: Callable[[str, int], int] = _open_plainly,
+        max_bytes: int = 0,
+        rotate: Callable[[Path, int, int], bool] | None = None,
     ) -> None:
         self.loss: str | None = None
+        self.unrotated: str | None = None
         self._path = path
         self._origin = origin
         try:
-            self._descriptor = opener(str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            self._descriptor = opener(str(path), _FLAGS)
         except OSError as error:
             raise ConfigurationError(
                 f"The journal {path} cannot be written: {error.strerror}. Nothing was changed. "
@@ -75,6 +87,16 @@ class Journal:
                 setting="journal",
                 denied=error.errno in DENIED,
             ) from error
+        if max_bytes and rotate is not None and self._is_longer_than(max_bytes):
+            try:
+                if rotate(path, self._descriptor, max_bytes):
+                    full, self._descriptor = self._descriptor, opener(str(path), _FLAGS)
+                    os.close(full)
+            except OSError as error:
+                self.unrotated = (
+                    f"the journal {path} is longer than {max_bytes} bytes (`journal_max_bytes`) "
+                    f"and keeps growing: it could not be rotated: {error.strerror}"
+                )
 
     def __call__(self, event: Event) -> None:
         """Write one event as one line."""
@@ -90,6 +112,10 @@ class Journal:
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards."""
         os.close(self._descriptor)
+
+    def _is_longer_than(self, max_bytes: int) -> bool:
+        status = os.fstat(self._descriptor)
+        return status.st_size > max_bytes and stat.S_ISREG(status.st_mode)
 
     def _write(self, line: bytes) -> None:
         """Take a line in one `write(2)`, or raise.

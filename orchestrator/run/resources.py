@@ -199,7 +199,15 @@ class Resources:
     def journal(self) -> Journal | None:
         """The journal, opened; None where it is off. Raises `ConfigurationError`."""
         path = self.journal_path
-        return None if path is None else Journal(path, self.origin(), opener=open_shared)
+        if path is None:
+            return None
+        return Journal(
+            path,
+            self.origin(),
+            opener=open_shared,
+            max_bytes=self.settings.journal_max_bytes,
+            rotate=_rotate,
+        )
 
     def origin(self) -> Origin:
         """This process and its database, as each line of the journal and of the log names them."""
@@ -291,3 +299,9 @@ class Resources:
             "tag": self.settings.tag,
             "attributes": self.attributes,
         }
+
+
+def _rotate(path: Path, descriptor: int, max_bytes: int) -> bool:
+    from orchestrator.host.rotation import rotate  # a warm start seldom rotates
+
+    return rotate(path, descriptor, max_bytes)

@@ -133,6 +133,8 @@ class Runner:
                 self._journal = LateJournal(self._resources.journal)
         if self._journal is not None:
             self._broadcast.add(self._journal)
+            if self._journal.unrotated is not None:
+                self._remarks.append(self._journal.unrotated)
 
     def _objection(self) -> ConfigurationError | None:
         """Why nothing may be changed: not even the beginning of the run could be written."""

@@ -13,6 +13,10 @@ from orchestrator.errors import ConfigurationError
 _WANTED: Final = {
     "float_parsing": "must be a number of seconds, or inf",
     "float_type": "must be a number of seconds, or inf",
+    "int_parsing": "must be a whole number of bytes",
+    "int_type": "must be a whole number of bytes",
+    "int_from_float": "must be a whole number of bytes",
+    "finite_number": "must be a whole number of bytes",
     "path_type": "must be a path",
     "string_type": "must be a text",
 }

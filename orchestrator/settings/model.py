@@ -21,6 +21,12 @@ def _seconds(value: float) -> float:
     return value
 
 
+def _bytes(value: int) -> int:
+    if value < 0:
+        raise ValueError("must be 0 or more bytes")
+    return value
+
+
 def _absolute_target(value: str) -> str:
     if value in ("", "base") or value.startswith(("+", "-")) or "+" in value:
         raise ValueError(
@@ -54,6 +60,7 @@ _WITHOUT_EFFECT: Final = {
     "app",
     "connect_timeout_seconds",
     "journal",
+    "journal_max_bytes",
     "lock_timeout_seconds",
     "log",
 }
@@ -62,6 +69,7 @@ _WITHOUT_EFFECT: Final = {
 FileName = Annotated[Path, AfterValidator(_nameable)]
 ScriptLocation = Annotated[str, BeforeValidator(_text_of_path)]
 Seconds = Annotated[float, AfterValidator(_seconds)]
+Bytes = Annotated[int, AfterValidator(_bytes)]
 Mode = Literal["migrate", "follow", "require"]
 Bootstrap = Literal["upgrade", "create"]
 Unversioned = Literal["refuse", "adopt", "upgrade"]
@@ -91,6 +99,7 @@ class SettingsArguments(TypedDict, total=False):
     transaction: TransactionKind
     state_dir: str | os.PathLike[str] | None
     journal: str | os.PathLike[str] | None
+    journal_max_bytes: int
     log: Log
     x_args: Sequence[str]
     tag: str | None
@@ -142,6 +151,8 @@ class Settings(BaseModel):
     """Where the lock, the record and the journal are. Default: beside the SQLite file."""
     journal: FileName | Literal["off"] | None = None
     """The journal file, or `off`. Default: `journal.jsonl` in the state directory."""
+    journal_max_bytes: Bytes = 50_000_000
+    """A journal longer than this is rotated by the next run, into `NAME.1`. 0 is no limit."""
     log: Log = "auto"
     """How events are told: `auto` by the application's logging, else as a few lines on stderr."""
     x_args: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "lock_timeout_seconds": 1,
     "connect_timeout_seconds": 1,
     "journal": "off",
+    "journal_max_bytes": 0,
     "log": "off",
 }
 

@@ -8,12 +8,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from orchestrator.cli.logs.output import tell_unreadable
 from orchestrator.errors import ConfigurationError
+from orchestrator.journal.generations import older
 from orchestrator.journal.reader import Tally
 from orchestrator.run.resources import Resources
 from orchestrator.settings import load
@@ -59,7 +60,7 @@ def journal_paths(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Journals that are open, and what was met in them."""
+    """Journals that are open, with their older generations, and what was met in them."""
 
     journals: Journals
     files: Sequence[BinaryIO]
@@ -70,40 +71,18 @@ class Reading:
 def reading(journals: Journals) -> Iterator[Reading]:
     """The journals, open; at the end it is told how many lines were unreadable.
 
-    Raises what `opened` raises, also where reading fails half-way.
+    Each is read after its older generation, where there is one; each file once. What cannot be
+    read twice (standard input, a pipe) is copied to a temporary file first. The one that nobody
+    named may be missing. Raises `ConfigurationError` for one that is named and missing, and for
+    any that cannot be read, also where reading fails half-way.
     """
     try:
-        with opened(journals) as files:
-            source = Reading(journals, files, Tally())
+        with ExitStack() as stack:
+            source = _opened(journals, stack)
             yield source
             tell_unreadable(source.tally)
     except OSError as error:
         raise unreadable(str(journals), error) from error
-
-
-@contextmanager
-def opened(journals: Journals) -> Iterator[list[BinaryIO]]:
-    """The journals, open, binary and seekable; each file once.
-
-    What cannot be read twice (standard input, a pipe) is copied to a temporary file first.
-    The one that nobody named may be missing. Raises `ConfigurationError` for one that is
-    named and missing, and for any that cannot be read.
-    """
-    with ExitStack() as stack:
-        files: list[BinaryIO] = []
-        seen: set[tuple[int, int]] = set()
-        for path in journals.paths:
-            if path == STANDARD_INPUT:
-                files.append(_copied(sys.stdin.buffer, stack))
-                continue
-            file = _open(path, journals, stack)
-            if file is None:
-                continue
-            status = os.fstat(file.fileno())
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                files.append(file if file.seekable() else _copied(file, stack))
-        yield files
 
 
 def unreadable(path: str, error: OSError | ValueError) -> ConfigurationError:
@@ -115,11 +94,37 @@ def unreadable(path: str, error: OSError | ValueError) -> ConfigurationError:
     )
 
 
-def _open(path: str, journals: Journals, stack: ExitStack) -> BinaryIO | None:
+def _opened(journals: Journals, stack: ExitStack) -> Reading:
+    paths: dict[str, None] = {}
+    files: list[BinaryIO] = []
+    seen: set[tuple[int, int]] = set()
+    for path in journals.paths:
+        if path == STANDARD_INPUT:
+            paths[path] = None
+            files.append(_copied(sys.stdin.buffer, stack))
+            continue
+        current = _open(path, stack, may_be_missing=not journals.named)
+        # In this order a file that is rotated in between is met twice, and not missed.
+        previous = older(Path(path))
+        before = _open(str(previous), stack, may_be_missing=True) if previous.is_file() else None
+        if before is not None:
+            paths[str(previous)] = None
+        paths[path] = None
+        for file in (before, current):
+            if file is None:
+                continue
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                files.append(file if file.seekable() else _copied(file, stack))
+    return Reading(replace(journals, paths=tuple(paths)), files, Tally())
+
+
+def _open(path: str, stack: ExitStack, *, may_be_missing: bool) -> BinaryIO | None:
     try:
         return stack.enter_context(Path(path).open("rb"))
     except FileNotFoundError as error:
-        if not journals.named:
+        if may_be_missing:
             return None
         raise unreadable(path, error) from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name

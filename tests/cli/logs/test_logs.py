@@ -282,6 +282,42 @@ def test_several_journals_and_standard_input(logs: Logs, tmp_path: Path) -> None
     )
 
 
+def test_both_generations_are_read(logs: Logs, tmp_path: Path) -> None:
+    """As one journal, by time; a run that a copy has cut in two is shown as one."""
+    path = tmp_path / "journal.jsonl"
+    older = tmp_path / "journal.jsonl.1"
+    for part, start in ((older, "b"), (path, "c")):
+        for run in (run for runs in three_starts() for run in runs):
+            if run.run_id.startswith(start):
+                write(part, run)
+    lines = older.read_bytes().splitlines(keepends=True)
+    older.write_bytes(b"".join(lines[:5]))
+    path.write_bytes(b"".join([*lines[5:], path.read_bytes()]))
+    (tmp_path / "journal.jsonl.1.1").write_text("none of these")
+
+    runs = json.loads(logs("runs", "--json", "--outcome", "ready", on=path).stdout)
+    assert runs["journals"] == [str(older), str(path)]
+    assert [run["run_id"][:2] for run in runs["runs"]] == ["b0", "b1", "b2", "b3", "b4", "c0", "c1"]
+    assert runs["unreadable_lines"] == 0
+    story = json.loads(logs("show", LED, "--json", on=path).stdout)
+    assert story["run"]["outcome"] == "ready"
+    assert len(story["events"]) == len(list(led()))
+    assert len(json.loads(logs("starts", "--json", on=path).stdout)["starts"]) == 2
+    twice = json.loads(logs("runs", "--json", "--journal", str(older), on=path).stdout)
+    assert len(twice["runs"]) == 7
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_older_generation_is_passed_over(
+    logs: Logs, journal: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A directory, or a pipe that nobody writes, is none; nobody has named it."""
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(journal.read_bytes())
+    make(tmp_path / "journal.jsonl.1")
+    assert logs("runs", on=path).stdout == logs("runs").stdout
+
+
 def test_the_journal_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --journal it is that of the database; a missing one is no error, but is named."""
     monkeypatch.chdir(tmp_path)
@@ -294,6 +330,8 @@ def test_the_journal_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / ".app.db.orchestrator" / "journal.jsonl"
     path.parent.mkdir()
     write(path, three_starts()[0][0])
+    assert FAILED[:8] in RUNNER.invoke(app, arguments).stdout
+    path.rename(path.with_name("journal.jsonl.1"))  # and nobody has written since
     assert FAILED[:8] in RUNNER.invoke(app, arguments).stdout
     monkeypatch.setenv("ORCHESTRATOR_JOURNAL", "off")
     off = RUNNER.invoke(app, arguments)

@@ -25,6 +25,11 @@ class LateJournal:
         """Why an event could not be written, once there was a journal."""
         return self._journal.loss if self._journal is not None else None
 
+    @property
+    def unrotated(self) -> str | None:
+        """Why it could not be kept in bounds, once there was a journal."""
+        return self._journal.unrotated if self._journal is not None else None
+
     def __call__(self, event: Event) -> None:
         """Write one event, now or later."""
         self._unwritten.append(event)

@@ -1,6 +1,7 @@
 """Every event of a run, and their way to and from dictionaries.
 
-A run emits `RunStarted` first and exactly one of `TERMINAL` last. Durations are seconds.
+A run emits `RunStarted` first and exactly one of `TERMINAL` last, which has the figures of the run:
+those of its report. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ class DatabaseReady(Event):
     applied: tuple[AppliedRevision, ...]
     led: bool
     duration_seconds: float
+    waited_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +162,8 @@ class RunFailed(Event):
     message: str
     exit_code: int
     applied: tuple[AppliedRevision, ...]
+    duration_seconds: float = 0.0
+    waited_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +171,8 @@ class RunCancelled(Event):
     """Terminal: the run was cancelled; `applied` is what is durable all the same."""
 
     applied: tuple[AppliedRevision, ...]
+    duration_seconds: float = 0.0
+    waited_seconds: float = 0.0
 
 
 EVENTS: Final[dict[str, type[Event]]] = {

@@ -52,8 +52,10 @@ class Broadcast:
         self.closed = True
         self._wake()
 
-    def emit(self, event: Event) -> Event:
+    def emit(self, event: Event, *, at: datetime | None = None) -> Event:
         """Stamp the event and deliver it. Nothing may follow a terminal event.
+
+        `at` is when it happened, by default now.
 
         Raises `ConfigurationError` in a forked child, where neither the loop nor the journal is.
         """
@@ -67,7 +69,7 @@ class Broadcast:
                 event,
                 run_id=self.run_id,
                 sequence=len(self.history) + len(self._emitted),
-                at=datetime.now(UTC),
+                at=at or datetime.now(UTC),
             )
             self._emitted.append(event)
             if self._delivering:

@@ -39,8 +39,6 @@ class Milestones:
         self._state = ""
         self._tasks: tuple[str, ...] = ()
         self._began_at: datetime | None = None
-        self._waiting_since: datetime | None = None
-        self._waited_seconds = 0.0
         self._holder: Holder | None = None
 
     def __call__(self, event: Event) -> None:
@@ -53,20 +51,17 @@ class Milestones:
             case LockWaiting():
                 self._wait(event)
             case LockAcquired():
-                self._stop_waiting(event.at)
                 self._began_at = event.at
             case PlanMade():
                 self._tasks = event.tasks
             case Warned():
                 self._tell(f"warning: {event.message}")
             case _ if isinstance(event, TERMINAL):
-                self._stop_waiting(event.at)
                 self._tell(self._end(event))
             case _:
                 pass
 
     def _wait(self, event: LockWaiting) -> None:
-        self._waiting_since = self._waiting_since or event.at
         self._holder = event.holder or self._holder
         if event.waited_seconds >= _LONG_SECONDS:
             at = self._holder.revision if self._holder is not None else None
@@ -76,18 +71,13 @@ class Milestones:
                 f"{event.waited_seconds:.0f} s so far"
             )
 
-    def _stop_waiting(self, at: datetime) -> None:
-        if self._waiting_since is not None:
-            self._waited_seconds += (at - self._waiting_since).total_seconds()
-            self._waiting_since = None
-
     def _end(self, event: Event) -> str:
         match event:
             case DatabaseReady() if event.led:
-                waited = f", {self._waited()}" if self._waited_seconds else ""
+                waited = f", {self._waited(event)}" if event.waited_seconds else ""
                 return f"{self._did(event)}{waited}"
-            case DatabaseReady() if self._waited_seconds:
-                return f"{self._waited()}, now at {_versions(event.versions)}"
+            case DatabaseReady() if event.waited_seconds:
+                return f"{self._waited(event)}, now at {_versions(event.versions)}"
             case DatabaseReady() if self._state == "unrecognised":
                 return f"at {_versions(event.versions)}, which no script of this release has"
             case DatabaseReady():
@@ -110,8 +100,8 @@ class Milestones:
         way = f"{_versions(self._before)} {self._arrow} {_versions(event.versions)}"
         return f"migrated {way} {after}"
 
-    def _waited(self) -> str:
-        return f"waited {self._waited_seconds:.2f} s for {_process(self._holder)}"
+    def _waited(self, event: DatabaseReady) -> str:
+        return f"waited {event.waited_seconds:.2f} s for {_process(self._holder)}"
 
 
 def _versions(versions: tuple[str, ...]) -> str:

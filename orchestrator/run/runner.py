@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -43,7 +44,7 @@ class Runner:
         self._job = job
         self._broadcast = broadcast
         self._emit = broadcast.emit
-        self._began = time.monotonic()
+        self._began, self._began_at = time.monotonic(), datetime.now(UTC)
         self._warnings: list[str] = []
         self._unready: ConfigurationError | None = None
         self._remarks: list[str] = []
@@ -63,7 +64,8 @@ class Runner:
                 mode=self._settings.mode,
                 target=self._job.target,
                 lock_timeout_seconds=self._settings.lock_timeout_seconds,
-            )
+            ),
+            at=self._began_at,  # what was done to get ready is part of the run
         )
         try:
             for remark in (*self._remarks, *nearly_settings()):
@@ -195,6 +197,7 @@ class Runner:
     def _end(self, outcome: str, ended: Ended, error: ErrorReport | None = None) -> None:
         """Emit the terminal event, and make the report."""
         duration = time.monotonic() - self._began
+        waited = self._way.waited_seconds if self._way is not None else 0.0
         if self._lacks_journal and error is None:
             self._warn(f"this run is not in the journal: {self._unready}")
         if error is not None:
@@ -204,10 +207,16 @@ class Runner:
                     message=error.message,
                     exit_code=error.exit_code,
                     applied=ended.applied,
+                    duration_seconds=duration,
+                    waited_seconds=waited,
                 )
             )
         elif outcome == "cancelled":
-            self._emit(RunCancelled(applied=ended.applied))
+            self._emit(
+                RunCancelled(
+                    applied=ended.applied, duration_seconds=duration, waited_seconds=waited
+                )
+            )
         else:
             self._emit(
                 DatabaseReady(
@@ -215,6 +224,7 @@ class Runner:
                     applied=ended.applied,
                     led=ended.led,
                     duration_seconds=duration,
+                    waited_seconds=waited,
                 )
             )
         if self._journal is not None and self._journal.loss is not None:
@@ -228,7 +238,7 @@ class Runner:
             versions=ended.versions,
             applied=ended.applied,
             tasks=ended.tasks,
-            waited_seconds=self._way.waited_seconds if self._way is not None else 0.0,
+            waited_seconds=waited,
             duration_seconds=duration,
             error=error,
             warnings=tuple(self._warnings),

@@ -42,8 +42,10 @@ def observed(state: str, *versions: str) -> StateObserved:
     return StateObserved(state=state, versions=versions, target_revisions=(), under_lock=True)
 
 
-def ready(*versions: str, led: bool) -> DatabaseReady:
-    return DatabaseReady(versions=versions, applied=(), led=led, duration_seconds=9)
+def ready(*versions: str, led: bool, waited: float = 0.0) -> DatabaseReady:
+    return DatabaseReady(
+        versions=versions, applied=(), led=led, duration_seconds=9, waited_seconds=waited
+    )
 
 
 def plan(*tasks: str) -> PlanMade:
@@ -81,9 +83,12 @@ def test_whoever_led_says_what_it_did(line: str) -> None:
 
 
 def test_whoever_waited_says_for_whom() -> None:
-    """One line, with the time from the first wait to the end of it."""
+    """One line, with the time that the report has, too."""
     lines = told(
-        (0, STARTED), (0.1, waiting(0, None)), (0.15, waiting(0.05)), (0.3, ready("3", led=False))
+        (0, STARTED),
+        (0.1, waiting(0, None)),
+        (0.15, waiting(0.05)),
+        (0.3, ready("3", led=False, waited=0.2)),
     )
 
     assert lines == ["waited 0.20 s for pid 412, now at 3"]
@@ -97,7 +102,7 @@ def test_a_wait_before_leading_is_not_work() -> None:
         (1.5, ACQUIRED),
         (1.6, observed("behind", "1")),
         (1.6, plan("upgrade")),
-        (2, ready("2", led=True)),
+        (2, ready("2", led=True, waited=1.5)),
     )
 
     assert lines == ["migrated 1 → 2 in 0.50 s, waited 1.50 s for pid 412"]
@@ -119,10 +124,10 @@ def test_another_host_is_named() -> None:
     """A process id says nothing elsewhere; nor does nobody."""
     other = replace(HOLDER, host="web-7")
 
-    assert told((0, STARTED), (0, waiting(0, other)), (1, ready("3", led=False))) == [
+    assert told((0, STARTED), (0, waiting(0, other)), (1, ready("3", led=False, waited=1))) == [
         "waited 1.00 s for web-7 pid 412, now at 3"
     ]
-    assert told((0, STARTED), (0, waiting(0, None)), (1, ready("3", led=False))) == [
+    assert told((0, STARTED), (0, waiting(0, None)), (1, ready("3", led=False, waited=1))) == [
         "waited 1.00 s for a process that has not told who it is, now at 3"
     ]
 

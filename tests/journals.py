@@ -243,7 +243,16 @@ def _failed(now: float, revision: str) -> Iterator[Told]:
         f"OperationalError: no such column: track.plays\n  {file}, line 23\n"
         "The database is as it was before. Mend the revision and start again."
     )
-    yield now + 0.13, RunFailed(error="TaskFailed", message=message, exit_code=1, applied=())
+    yield (
+        now + 0.13,
+        RunFailed(
+            error="TaskFailed",
+            message=message,
+            exit_code=1,
+            applied=(),
+            duration_seconds=now + 0.13,
+        ),
+    )
 
 
 def waited(leader: Holder, end: float, *, fails: bool = False) -> Iterator[Told]:
@@ -256,7 +265,17 @@ def waited(leader: Holder, end: float, *, fails: bool = False) -> Iterator[Told]
             f"The process that led, {leader}, failed: no such column: track.plays\n"
             "This process waited for it, and did not try the same again."
         )
-        yield end, RunFailed(error="PeerFailed", message=message, exit_code=1, applied=())
+        yield (
+            end,
+            RunFailed(
+                error="PeerFailed",
+                message=message,
+                exit_code=1,
+                applied=(),
+                duration_seconds=end,
+                waited_seconds=end - 0.02,
+            ),
+        )
         return
     yield (
         end,
@@ -266,7 +285,13 @@ def waited(leader: Holder, end: float, *, fails: bool = False) -> Iterator[Told]
     )
     yield (
         end + 0.002,
-        DatabaseReady(versions=(HEAD,), applied=(), led=False, duration_seconds=end + 0.002),
+        DatabaseReady(
+            versions=(HEAD,),
+            applied=(),
+            led=False,
+            duration_seconds=end + 0.002,
+            waited_seconds=end - 0.02,
+        ),
     )
 
 

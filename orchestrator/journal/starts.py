@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import BinaryIO, Final
 
 from orchestrator.journal.reader import Tail, Tally, all_entries, all_runs, tail
 from orchestrator.timeline.entries import Entry, stories_of, text
 from orchestrator.timeline.filter import Filter
 from orchestrator.timeline.runs import Run
-from orchestrator.timeline.starts import Start, starts_of
+from orchestrator.timeline.starts import LATE_SECONDS, Start, starts_of
 from orchestrator.timeline.story import run_of
 
 _RUNS_A_START: Final = 8
@@ -55,7 +56,7 @@ def start_of(files: Sequence[BinaryIO], run: Run, tally: Tally) -> Start:
         near = (run_of(told) for told in stories if _touches(told, run, earliest, latest))
         start = _that_has(run, starts_of(_distinct((run, *near))))
         since, until = start.began_at.timestamp(), start.last_at.timestamp()
-        if earliest < since and until < latest:
+        if earliest < since - LATE_SECONDS and until + LATE_SECONDS < latest:
             tally.unreadable_lines += met.unreadable_lines
             return start
         around *= _WIDER
@@ -65,9 +66,12 @@ def _holds_all(end: Tail, starts: Sequence[Start], count: int) -> bool:
     """Whether nothing before this end of a journal can belong to one of these starts."""
     if len(starts) < count:
         return False
-    first = starts[0].began_at
-    return all(run.last_at < first for run in end.cut) and any(
-        run.began_at < first for run in end.runs
+
+    def is_before(at: datetime) -> bool:
+        return (starts[0].began_at - at).total_seconds() > LATE_SECONDS
+
+    return all(is_before(run.last_at) for run in end.cut) and any(
+        is_before(run.began_at) for run in end.runs
     )
 
 

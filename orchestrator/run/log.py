@@ -19,7 +19,7 @@ from orchestrator.journal.writer import Origin
 from orchestrator.run.broadcast import Sink
 from orchestrator.run.milestones import Milestones
 from orchestrator.settings import Log
-from orchestrator.timeline.wording import printable
+from orchestrator.timeline.wording import listed, printable
 
 _NAME: Final = "orchestrator"
 _RUN: Final = ("at", "run_id", "sequence")
@@ -198,10 +198,8 @@ def _own(values: dict[str, Any]) -> dict[str, Any]:
 def _readable(value: object) -> str:
     """One line without anything that a terminal acts on."""
     if isinstance(value, list):
-        return ",".join(
-            printable(item.get("revision", item) if isinstance(item, dict) else item)
-            for item in value
-        )
+        names = [item.get("revision", item) if isinstance(item, dict) else item for item in value]
+        return listed(list(map(str, names)), separator=",")
     if isinstance(value, dict):  # the holder of a lock
         return printable(f"{value.get('host')}:{value.get('pid')}")
     if isinstance(value, float):

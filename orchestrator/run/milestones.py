@@ -21,6 +21,7 @@ from orchestrator.events import (
     Warned,
 )
 from orchestrator.results import AppliedRevision, Holder
+from orchestrator.timeline.wording import listed
 
 _LONG_SECONDS: Final = 2.0
 """From when on a wait is told of while it lasts."""
@@ -105,7 +106,7 @@ class Milestones:
 
 
 def _versions(versions: tuple[str, ...]) -> str:
-    return ", ".join(versions) or "base"
+    return listed(versions, "base")
 
 
 def _process(holder: Holder | None) -> str:
@@ -116,4 +117,4 @@ def _process(holder: Holder | None) -> str:
 
 
 def _kept(applied: tuple[AppliedRevision, ...]) -> str:
-    return f", kept {', '.join(one.revision for one in applied)}" if applied else ""
+    return f", kept {listed([one.revision for one in applied])}" if applied else ""

@@ -1,7 +1,7 @@
 """Runs -> starts, and the rows of their picture.
 
-Pure. Runs of one database that overlap in time form one start: the processes of one deploy.
-Durations and offsets are seconds.
+Pure. Runs of one database that overlap in time form one start: the processes of one deploy. So
+do those that come a little later and find nothing left to do. Durations and offsets are seconds.
 """
 
 from __future__ import annotations
@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
+from orchestrator.timeline.figures import ended_seconds
 from orchestrator.timeline.runs import Run
+
+LATE_SECONDS: Final = 5.0
+"""How long after the last run of a start one may begin that came late to it.
+
+Longer than the workers of one server are apart when they have loaded their application, and
+shorter than most restarts.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
-    """Runs of one database that overlap, in the order in which they began.
+    """Runs of one database that belong together, in the order in which they began.
 
     `start_id` is the id of the first run; every run's id names the start as well. `leaders`
     are the runs that led: none where the database was current. `ready_seconds` is how long it
@@ -49,7 +58,10 @@ class RowSpan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One process of a start; offsets are from the beginning of the start."""
+    """One process of a start; offsets are from the beginning of the start.
+
+    `waited_seconds` and `duration_seconds` are those of the run.
+    """
 
     run_id: str
     host: str | None
@@ -57,6 +69,8 @@ class Row:
     release: str | None
     role: str | None
     outcome: str
+    waited_seconds: float
+    duration_seconds: float
     ended_seconds: float
     spans: tuple[RowSpan, ...]
 
@@ -74,7 +88,7 @@ def starts_of(runs: Iterable[Run]) -> list[Start]:
             groups.append(group)
         group.runs.append(run)
         group.until = max(group.until, until[run.run_id])
-    return [_start(group.runs) for group in groups]
+    return [_start(group.runs) for group in _with_latecomers(groups)]
 
 
 def rows_of(start: Start) -> list[Row]:
@@ -84,14 +98,42 @@ def rows_of(start: Start) -> list[Row]:
 
 
 def length_of(start: Start) -> float:
-    """How long the start took, from its first entry to its last."""
-    return _seconds(start.began_at, start.last_at)
+    """How long the start took, until its last run ended."""
+    return max(ended_seconds(run, start.began_at) for run in start.runs)
 
 
 @dataclass(slots=True)
 class _Group:
     until: datetime
     runs: list[Run] = field(default_factory=list)
+
+    @property
+    def asked_for(self) -> set[tuple[str | None, str | None]]:
+        return {(run.command, run.target) for run in self.runs}
+
+    def came_late_to(self, earlier: _Group) -> bool:
+        """Whether these are workers of the earlier one, for whom nothing was left to do."""
+        late_seconds = _seconds(earlier.until, self.runs[0].began_at)
+        return (
+            late_seconds <= LATE_SECONDS
+            and all(run.outcome == "ready" and run.role != "led" for run in self.runs)
+            and self.asked_for <= earlier.asked_for
+        )
+
+
+def _with_latecomers(groups: Iterable[_Group]) -> Iterable[_Group]:
+    """Each group with those that came late to it; they are given as they began."""
+    last: dict[str | None, _Group] = {}
+    kept: list[_Group] = []
+    for group in groups:
+        earlier = last.get(group.runs[0].database)
+        if earlier is not None and group.came_late_to(earlier):
+            earlier.runs += group.runs
+            earlier.until = group.until
+        else:
+            last[group.runs[0].database] = group
+            kept.append(group)
+    return kept
 
 
 def _reach(runs: Sequence[Run]) -> dict[str, datetime]:
@@ -112,14 +154,14 @@ def _reach(runs: Sequence[Run]) -> dict[str, datetime]:
 
 def _start(runs: Sequence[Run]) -> Start:
     began_at = runs[0].began_at
-    ready = [run.last_at for run in runs if run.outcome == "ready"]
+    ready = [ended_seconds(run, began_at) for run in runs if run.outcome == "ready"]
     count = [run.outcome for run in runs].count
     return Start(
         start_id=runs[0].run_id,
         database=runs[0].database,
         began_at=began_at,
         last_at=max(run.last_at for run in runs),
-        ready_seconds=_seconds(began_at, max(ready)) if ready else None,
+        ready_seconds=max(ready, default=None),
         leaders=tuple(run.run_id for run in runs if run.role == "led"),
         ready=count("ready"),
         failed=count("failed"),
@@ -141,9 +183,10 @@ def _row(run: Run, start: Start) -> Row:
         )
         for span in run.spans
     ]
-    ended_seconds = _seconds(start.began_at, run.last_at)
     if run.outcome == "ready":
-        spans.append(RowSpan(kind="ready", from_seconds=ended_seconds, to_seconds=length_of(start)))
+        since = spans[-1].to_seconds if spans else _seconds(start.began_at, run.began_at)
+        until = max(since, length_of(start))
+        spans.append(RowSpan(kind="ready", from_seconds=since, to_seconds=until))
     return Row(
         run_id=run.run_id,
         host=run.host,
@@ -151,7 +194,9 @@ def _row(run: Run, start: Start) -> Row:
         release=run.release,
         role=run.role,
         outcome=run.outcome,
-        ended_seconds=ended_seconds,
+        waited_seconds=run.waited_seconds,
+        duration_seconds=run.duration_seconds,
+        ended_seconds=ended_seconds(run, start.began_at),
         spans=tuple(spans),
     )
 

@@ -22,6 +22,7 @@ from orchestrator.timeline.entries import (
     texts,
     whole,
 )
+from orchestrator.timeline.figures import figure
 from orchestrator.timeline.runs import Failure, RanRevision, Run, Span, Wait
 
 
@@ -174,7 +175,6 @@ class _Story:
             for since, seconds in self.waiting.values()
         )
         durable = applied(self.end)
-        duration = number(self.end, "duration_seconds")
         observed = self.observed or {}
         return Run(
             run_id=first.run_id,
@@ -195,9 +195,9 @@ class _Story:
             applied=durable,
             revisions=self._revisions({item.revision for item in durable}),
             waits=tuple(self.waits),
-            waited_seconds=waited_seconds,
-            duration_seconds=(
-                (self.now - first.at).total_seconds() if duration is None else duration
+            waited_seconds=figure(self.end, "waited_seconds", waited_seconds),
+            duration_seconds=figure(
+                self.end, "duration_seconds", (self.now - first.at).total_seconds()
             ),
             error=self._error(),
             failure=self.failure,

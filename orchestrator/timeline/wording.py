@@ -6,12 +6,14 @@ Nothing in an event is trusted: what a terminal would act on is shown escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from orchestrator.timeline.entries import applied, number, text, texts, whole
 
 _SHORT_ID: Final = 8
+_LISTED: Final = 6
+"""So many names of a list are told; of a longer one the first, the last, and how many they are."""
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _ENVELOPE: Final = frozenset(
@@ -62,6 +64,15 @@ def count(number_of: int, noun: str) -> str:
     return f"{number_of or 'no'} {noun}{'s' if number_of > 1 else ''}"
 
 
+def listed(names: Sequence[str], empty: str = "", *, separator: str = ", ") -> str:
+    """Revisions: `a, b, c`, and of a list that nobody would read `a, …, z (100 revisions)`."""
+    shown = [printable(name) for name in names]
+    if len(shown) > _LISTED:
+        ends = separator.join((shown[0], "…", shown[-1]))
+        return f"{ends} ({count(len(shown), 'revision')})"
+    return separator.join(shown) or empty
+
+
 def first_line(message: str) -> str:
     """The first line of a message that says something."""
     lines = (line.strip() for line in message.splitlines())
@@ -83,7 +94,7 @@ def _message(values: Mapping[str, Any]) -> str:
 
 
 def _list(values: Mapping[str, Any], key: str, empty: str = "no version") -> str:
-    return ", ".join(printable(item) for item in texts(values, key)) or empty
+    return listed(texts(values, key), empty)
 
 
 def _span(values: Mapping[str, Any], key: str) -> str:
@@ -208,7 +219,7 @@ def _run_cancelled(values: Mapping[str, Any]) -> str:
 
 
 def _durable(values: Mapping[str, Any]) -> str:
-    return ", ".join(printable(item.revision) for item in applied(values)) or "nothing"
+    return listed([item.revision for item in applied(values)], "nothing")
 
 
 _TOLD_BY: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from orchestrator.cli.logs.text import STYLES, moment, print_line
 from orchestrator.timeline.entries import Entry
+from orchestrator.timeline.figures import took, waited
 from orchestrator.timeline.runs import Run
-from orchestrator.timeline.wording import count, duration, printable, sentence, short
+from orchestrator.timeline.wording import count, duration, listed, printable, sentence, short
 
 _BAR: Final = 24
 _LISTED_WAITERS: Final = 8
@@ -67,8 +68,11 @@ def _heading(story: Story) -> Iterator[Text]:
     pid = "?" if run.pid is None else run.pid
     yield _field("process", f"{printable(run.host or '?')}:{pid}{release}")
     yield _field("database", printable(run.database or "?"))
-    waited = f", {duration(run.waited_seconds)} of it waiting" if run.waits else ""
-    yield _field("when", f"{moment(run.began_at)}, for {duration(run.duration_seconds)}{waited}")
+    yield _field("when", moment(run.began_at))
+    waiting = f", {waited(run)} of it waiting" if run.waits else ""
+    yield _field("took", f"{took(run)}{waiting}")
+    if run.applied:
+        yield _field("applied", count(len(run.applied), "revision"))
 
 
 def _events(story: Story) -> Iterator[Text]:
@@ -133,7 +137,7 @@ def _failure(story: Story) -> Iterator[Text]:
         line = "" if failure.line is None else f", line {failure.line}"
         yield _field("where", f"{printable(failure.file or 'not known')}{line}")
     if run.outcome != "ready":
-        durable = ", ".join(printable(item.revision) for item in run.applied)
+        durable = listed([item.revision for item in run.applied])
         unknown = "not known: the run has no end here" if run.outcome == "unfinished" else "nothing"
         yield _field("durable", durable or unknown)
         for number, advice in enumerate(_next_steps(story)):

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.timeline.figures import ready_after, took, waited
 from orchestrator.timeline.revisions import RevisionHistory
 from orchestrator.timeline.runs import Run
 from orchestrator.timeline.starts import Start
-from orchestrator.timeline.wording import count, duration, first_line, printable, short
+from orchestrator.timeline.wording import count, duration, first_line, listed, printable, short
 
 STYLES: Final = {
     "ready": "green",
@@ -107,8 +108,8 @@ def _runs(runs: Sequence[Run]) -> Table:
             Text(run.role or "", style=_ROLE_STYLES.get(run.role or "", "")),
             _soft(versions(run)),
             _applied(run),
-            _waited(run),
-            duration(run.duration_seconds),
+            waited(run),
+            took(run),
             Text(run.outcome, style=STYLES[run.outcome]),
         )
     return table
@@ -125,18 +126,14 @@ def _runs_in_brief(runs: Sequence[Run], *, times: bool) -> Table:
             _soft(_process(run, 16)),
             Text(what, style=_ROLE_STYLES.get(what, STYLES[run.outcome])),
             _soft(versions(run, _SHORT_REVISION)),
-            *((_applied(run), _waited(run)) if times else ()),
-            duration(run.duration_seconds),
+            *((_applied(run), waited(run)) if times else ()),
+            took(run),
         )
     return table
 
 
 def _applied(run: Run) -> str:
     return str(len(run.applied) or "")
-
-
-def _waited(run: Run) -> str:
-    return duration(run.waited_seconds) if run.waits else ""
 
 
 def _starts(starts: Sequence[Start]) -> Table:
@@ -182,9 +179,9 @@ def _leaders(start: Start, longest: int) -> str:
 
 
 def _results(start: Start) -> tuple[Text, Text]:
-    ready = start.ready_seconds
+    never = STYLES["failed"] if start.ready_seconds is None else ""
     return (
-        Text("never", style=STYLES["failed"]) if ready is None else Text(duration(ready)),
+        Text(ready_after(start.ready_seconds), style=never),
         Text(str(start.failed or ""), style=STYLES["failed"]),
     )
 
@@ -253,7 +250,7 @@ def _end(text: str, longest: int) -> str:
 
 
 def _versions(revisions: Sequence[str], length: int) -> str:
-    return ", ".join(_cut(printable(revision), length) for revision in revisions)
+    return listed([_cut(printable(revision), length) for revision in revisions])
 
 
 def _cut(revision: str, length: int) -> str:

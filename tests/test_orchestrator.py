@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,34 @@ def assert_one_run(events: list[Event]) -> None:
 
 class TestReport:
     """What `run()` returns."""
+
+    async def test_the_events_have_its_figures(
+        self, project: Project, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last event says what the report says; the first was when the run began.
+
+        What was to be done before the first event is part of the run.
+        """
+        prepare, events = Resources.prepare, list[Event]()
+
+        def prepare_slowly(resources: Resources) -> None:
+            time.sleep(0.1)
+            prepare(resources)
+
+        monkeypatch.setattr(Resources, "prepare", prepare_slowly)
+        project.chain(1)
+        report = await make(sinks=[events.append]).run()
+        project.revision("r2", "r1", upgrade="raise ValueError")
+        with pytest.raises(TaskFailed):
+            await make(sinks=[events.append]).run()
+
+        ready, failed = (event for event in events if isinstance(event, TERMINAL))
+        assert isinstance(ready, DatabaseReady)
+        assert isinstance(failed, RunFailed)
+        assert ready.duration_seconds == report.duration_seconds >= 0.1
+        assert ready.waited_seconds == report.waited_seconds
+        assert failed.duration_seconds >= 0.1
+        assert (ready.at - events[0].at).total_seconds() >= 0.1
 
     async def test_absent_then_current_then_behind(self, project: Project, make: Make) -> None:
         """An absent database is upgraded, a current one left alone, one behind brought up."""

@@ -30,7 +30,7 @@ from orchestrator.timeline.entries import Entry, number, stories_of, whole
 from orchestrator.timeline.filter import Filter
 from orchestrator.timeline.revisions import revisions_of
 from orchestrator.timeline.runs import Run
-from orchestrator.timeline.starts import length_of, rows_of, starts_of
+from orchestrator.timeline.starts import LATE_SECONDS, length_of, rows_of, starts_of
 from orchestrator.timeline.story import run_of, runs_of
 from tests.journals import (
     DATABASE,
@@ -98,8 +98,41 @@ def test_a_waiter_that_got_the_lock_and_did_the_work_led() -> None:
     told = [(offset + 2.0, event) for offset, event in led()]
     told[:1] = [(0.0, STARTED), (0.1, LockWaiting(lock="file", holder=HOLDER, waited_seconds=0.1))]
     told[2] = (2.0, LockAcquired(lock="file", waited_seconds=1.9))
+    told[-1] = (told[-1][0], replace(told[-1][1], waited_seconds=1.9))
     run = a_run(*told)
     assert (run.role, run.waited_seconds, run.waited_for) == ("led", 1.9, ("leader",))
+
+
+def test_a_run_tells_its_figures_itself() -> None:
+    """What its last event says counts, also where the clock of the machine says something else."""
+    told = [(offset if offset < 1 else offset + 3600, event) for offset, event in waited(HOLDER, 5)]
+    run = a_run(*told)
+    assert (run.duration_seconds, run.waited_seconds) == (5.002, 4.98)
+    (start,) = starts_of([run])
+    assert start.ready_seconds == length_of(start) == 5.002
+
+
+@pytest.mark.parametrize(
+    "story", [list(led()), list(led(fails=True)), list(waited(HOLDER, 5))], ids=len
+)
+def test_figures_that_nobody_has_told_are_reckoned(story: Sequence[tuple[float, Any]]) -> None:
+    """Of a run without an end, or of an older version, from the moments of its events."""
+    run = RunOfOneProcess(run_id="r", began_at=MOMENT, told=tuple(story))
+    kept = [
+        entry._replace(
+            values={
+                name: value
+                for name, value in entry.values.items()
+                if name not in ("duration_seconds", "waited_seconds")
+            }
+        )
+        for entry in entries_of(run)
+    ]
+    whole, cut = run_of(kept), run_of(kept[:-1])
+    assert whole.duration_seconds == pytest.approx(run.told[-1][0])
+    assert cut.duration_seconds == pytest.approx(run.told[-2][0])
+    waits = any(isinstance(event, LockWaiting) for _, event in run.told)
+    assert whole.waited_seconds == pytest.approx(run.told[-1][0] - 0.02 if waits else 0.0)
 
 
 def test_who_found_the_database_current_or_followed() -> None:
@@ -285,6 +318,67 @@ def test_a_silent_leader_and_who_waits_for_it_form_one_start() -> None:
     assert len(starts_of([leader, waiter])) == 1
     stranger = replace(waiter, waits=())
     assert len(starts_of([leader, stranger])) == 2
+
+
+LATE = LATE_SECONDS + 1.481
+"""The last moment, from the beginning of a start of `led`, at which one comes late to it."""
+
+
+@pytest.mark.parametrize(
+    ("came", "told", "belongs"),
+    [
+        (LATE, list(found_current()), True),
+        (LATE + 0.001, list(found_current()), False),
+        (LATE, list(led()), False),
+        (LATE, list(led(fails=True)), False),
+        (LATE, list(found_current())[:-1], False),
+    ],
+    ids=["late", "too late", "led", "failed", "unfinished"],
+)
+def test_a_worker_that_came_late_belongs_to_its_start(
+    came: float, told: Sequence[tuple[float, Any]], belongs: bool
+) -> None:
+    """It begins a little after all others have ended, and finds nothing to do."""
+    leader = a_run(*led(), run_id="leader")
+    late = RunOfOneProcess(
+        run_id="late", began_at=MOMENT + timedelta(seconds=came), told=tuple(told)
+    )
+    starts = starts_of([run_of(entries_of(late)), leader])
+    assert [len(start.runs) for start in starts] == ([2] if belongs else [1, 1])
+    if belongs:
+        assert starts[0].ready_seconds == pytest.approx(came + 0.005)
+        assert length_of(starts[0]) == starts[0].ready_seconds
+
+
+def test_a_late_worker_wants_what_the_others_want() -> None:
+    """One for another target, or of another database, is a start of its own."""
+    leader = a_run(*led(), run_id="leader")
+    at = MOMENT + timedelta(seconds=2)
+    late = a_run(*found_current(), run_id="late")
+    for other in (
+        replace(late, began_at=at, target="ae10"),
+        replace(late, began_at=at, command="upgrade"),
+        replace(late, began_at=at, database="sqlite:///other.db"),
+    ):
+        assert len(starts_of([leader, other])) == 2
+
+
+def test_workers_may_come_late_one_after_the_other() -> None:
+    """Each of them at most so long after the last; a gap that is longer ends the start."""
+    offsets = (0.0, LATE_SECONDS, 2 * LATE_SECONDS, 4 * LATE_SECONDS)
+    runs = [
+        run_of(
+            entries_of(
+                RunOfOneProcess(
+                    run_id=f"{offset}",
+                    began_at=MOMENT + timedelta(seconds=offset),
+                    told=tuple(found_current()),
+                )
+            )
+        )
+        for offset in offsets
+    ]
+    assert [len(start.runs) for start in starts_of(runs)] == [3, 1]
 
 
 def test_the_starts_of_a_journal() -> None:

@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import timedelta
-from inspect import signature
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -21,11 +20,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
 
 from orchestrator.cli.logs.commands import app
 from orchestrator.timeline.runs import Run
 from orchestrator.timeline.starts import Start
+from tests.cli.logs.conftest import RUNNER, Logs
 from tests.journals import (
     DATABASE,
     DEADLINE_SECONDS,
@@ -45,34 +44,6 @@ LOGS = "import sys; sys.argv[1:1] = ['logs']; from orchestrator.cli import main;
 GOLDEN = Path(__file__).parent / "golden"
 LED, WAITED, FAILED, PEER_FAILED, CURRENT = ("b0" * 6, "b1" * 6, "a0" * 6, "a1" * 6, "b4" * 6)
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
-Logs = Callable[..., Result]
-
-# Before Click 8.2 stderr has to be asked for; since then there is no such argument.
-_APART: dict[str, Any] = (
-    {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
-)
-RUNNER = CliRunner(**_APART)
-
-
-@pytest.fixture(scope="session")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where every test has its journal from: real processes have written it, all at once."""
-    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
-    write_starts(path)
-    return path
-
-
-@pytest.fixture
-def logs(journal: Path, monkeypatch: pytest.MonkeyPatch) -> Logs:
-    """Run a command on that journal, as if its output went into a pipe."""
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments: str, on: Path | str | None = None, stdin: bytes | None = None) -> Result:
-        command = [*arguments, "--journal", str(on or journal)]
-        return RUNNER.invoke(app, command, input=stdin)
-
-    return run
 
 
 def assert_golden(name: str, text: str) -> None:

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # Without bytecode every process would compile all it imports anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve test coverage test-stacks test-matrix check soak bench bench-smoke clean
+.PHONY: run serve picture test coverage test-stacks test-matrix check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
 	@$(BIN)/orchestrator run --config config/orchestrator.toml
@@ -18,6 +18,9 @@ serve: .venv/app.done ## Serve the reference application with several workers, o
 	rm -rf var/serve.db var/.serve.db.orchestrator
 	ORCHESTRATOR_DATABASE_URL=sqlite:///var/serve.db \
 		$(BIN)/uvicorn --factory app.main:create_app --workers $(WORKERS) --port $(PORT)
+
+picture: .venv/test.done ## Draw docs/start.svg anew, from starts of real processes
+	$(BIN)/python -m tests.picture docs/start.svg
 
 test: .venv/test.done ## Run the whole test suite: ARGS=tests/run
 	$(BIN)/python -m pytest -n 4 $(ARGS)

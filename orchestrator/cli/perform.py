@@ -29,6 +29,7 @@ from orchestrator.decision.plan import Command
 from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import RunReport
+from orchestrator.timeline.wording import duration
 
 
 def make_for(where: Where, running: Running, command: Command, **settings: Any) -> Orchestrator:
@@ -140,8 +141,8 @@ async def _cancel_on_signal(
 
 def _summary(report: RunReport) -> str:
     at = plainly(", ".join(report.versions) or "base")
-    took = f"{report.duration_seconds:.2f} s"
-    waited = f", waited {report.waited_seconds:.2f} s" if report.waited_seconds else ""
+    took = duration(report.duration_seconds)
+    waited = f", waited {duration(report.waited_seconds)}" if report.waited_seconds else ""
     number = len(report.applied)
     revisions = f"{number} revision{'s' if number != 1 else ''}"
     match report.outcome:

@@ -21,7 +21,7 @@ from orchestrator.events import (
     Warned,
 )
 from orchestrator.results import AppliedRevision, Holder
-from orchestrator.timeline.wording import listed
+from orchestrator.timeline.wording import duration, listed
 
 _LONG_SECONDS: Final = 2.0
 """From when on a wait is told of while it lasts."""
@@ -93,7 +93,7 @@ class Milestones:
 
     def _did(self, event: DatabaseReady) -> str:
         began_at = self._began_at or event.at
-        after = f"in {(event.at - began_at).total_seconds():.2f} s"
+        after = f"in {duration((event.at - began_at).total_seconds())}"
         if "create" in self._tasks:
             return f"created {_versions(event.versions)} {after}"
         if self._tasks == ("stamp",):
@@ -102,7 +102,7 @@ class Milestones:
         return f"migrated {way} {after}"
 
     def _waited(self, event: DatabaseReady) -> str:
-        return f"waited {event.waited_seconds:.2f} s for {_process(self._holder)}"
+        return f"waited {duration(event.waited_seconds)} for {_process(self._holder)}"
 
 
 def _versions(versions: tuple[str, ...]) -> str:

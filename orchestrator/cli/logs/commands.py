@@ -113,7 +113,7 @@ def show(source: logs_options.Source, run: logs_options.RunId) -> None:
 @app.command()
 @options.expanded
 def starts(some: logs_options.Some, source: logs_options.Source) -> None:
-    """The last starts, newest last: runs of one database that overlap form one."""
+    """The last starts, newest last: the runs of one deploy, together."""
     wanted = Filter(since=some.since, until=some.until, database=some.database)
     with (
         errors_reported(as_json=source.json, verbose=False),

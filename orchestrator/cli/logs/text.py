@@ -236,7 +236,13 @@ def _print_widest(console: Console, tables: Sequence[Callable[[], Table]]) -> No
             console.width = max(console.width, width)
         if width <= console.width:
             break
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().splitlines():
+        print_line(console, Text(line.rstrip()))
 
 
 def _process(run: Run, longest: int) -> str:

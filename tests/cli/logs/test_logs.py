@@ -78,10 +78,11 @@ def assert_golden(name: str, text: str) -> None:
     ],
 )
 def test_what_a_pipe_gets(logs: Logs, journal: Path, name: str, arguments: list[str]) -> None:
-    """On a pipe: whole lines, nothing cut off, no colour, nothing on stderr."""
+    """On a pipe: whole lines, nothing cut off, no colour, no blanks at ends, nothing on stderr."""
     result = logs(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
+    assert all(line == line.rstrip() for line in result.stdout.splitlines())
     assert_golden(name, result.stdout.replace(str(journal), "journal.jsonl"))
 
 

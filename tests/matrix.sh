@@ -20,7 +20,7 @@ for pair in "1.16.0 2.0.40" "1.16.0 2.0.*" "1.16.0 2.1.*" "newest 2.0.40" "newes
         grep -iE '^(alembic|sqlalchemy)=' | tr '\n' ' ')"
     # Alembic 1.16 itself uses what later releases of SQLAlchemy have deprecated.
     "$venv/bin/python" -m pytest --quiet -n "$workers" -W default -p no:cacheprovider \
-        tests/revisions tests/compat/test_{templates,locations,histories,connections}.py \
+        tests/revisions tests/compat/test_{authoring,templates,locations,histories,connections}.py \
         tests/compat/test_{operations,bases,adopt}.py "$@" || failed+=("$name")
 done
 

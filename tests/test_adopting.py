@@ -11,6 +11,8 @@ BY_TESTS = {
     "pip install migration-orchestrator",  # tests/stacks/run.py installs the checkout
     "orchestrator status",  # tests/compat/test_templates.py
     "orchestrator run",
+    'orchestrator revision --autogenerate -m "second"',  # tests/compat/test_authoring.py
+    "orchestrator history -i",
     "orchestrator init --metadata models:metadata",  # tests/cli/test_init.py
     'alembic revision --autogenerate -m "first"',
 }

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 PLAIN_ALEMBIC = ROOT / "tests" / "plain_alembic.py"
 DEADLINE_SECONDS = 60.0
 IMPORTED = (
+    "alembic.autogenerate.api",
     "alembic.command",
     "alembic.ddl.sqlite",
     "anyio._backends._asyncio",
@@ -40,11 +41,13 @@ IMPORTED = (
     "orchestrator.environment",
     "orchestrator.host.publication",
     "orchestrator.locks.file",
+    "orchestrator.revisions.commands",
     "orchestrator.revisions.connections",
     "orchestrator.revisions.differences",
     "orchestrator.revisions.env_py",
     "orchestrator.revisions.task_errors",
     "orchestrator.revisions.scripts",
+    "orchestrator.run.authoring",
     "orchestrator.run.inspection",
     "orchestrator.run.leader",
     "orchestrator.run.work",

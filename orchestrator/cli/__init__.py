@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer.main
 
 from orchestrator.cli import options
-from orchestrator.cli.commands import init, inspect, run, tasks
+from orchestrator.cli.commands import authoring, init, inspect, run, tasks
 from orchestrator.cli.logs.commands import app as logs_app
 from orchestrator.cli.output import INTERRUPTED, report_interrupt, report_usage
 from orchestrator.cli.streams import words_lost_only
@@ -67,7 +67,7 @@ def _root(
         context.default_map = _for_each(context.command, {"verbose": True})
 
 
-for group in (run, tasks, inspect, init):
+for group in (run, tasks, inspect, authoring, init):
     group.register(app)
 app.add_typer(logs_app)
 

@@ -51,6 +51,8 @@ ScriptLocation = Annotated[
 XArg = Annotated[
     list[str] | None,
     typer.Option(
+        "--x-arg",
+        "-x",
         help="Argument for env.py, as `alembic -x key=value` gives it. May be given often.",
         rich_help_panel=_WHERE,
         metavar="KEY=VALUE",

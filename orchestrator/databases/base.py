@@ -165,6 +165,16 @@ class Database(ABC):
         del dialect, arguments, parameters
         return None
 
+    @classmethod
+    def empty_in_place(
+        cls, dialect: Dialect, arguments: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> Any:
+        """A connection of the driver to an empty database, in place of one that it would make.
+
+        Nobody else sees it, and it ends with the connection. Of kinds that `made_by` knows.
+        """
+        raise NotImplementedError
+
 
 def as_versions(rows: Iterable[object]) -> tuple[str, ...]:
     """What stands in a version table, sorted.

@@ -223,6 +223,14 @@ class SQLite(Database):
         file = file_of(url)
         return None if file is None or os.path.lexists(file) else url
 
+    @classmethod
+    def empty_in_place(
+        cls, dialect: Dialect, arguments: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> Any:
+        """A connection to a database in memory."""
+        others = {name: value for name, value in parameters.items() if name != "uri"}
+        return dialect.connect(":memory:", *arguments[1:], **others)
+
 
 @lru_cache(maxsize=8)
 def _engine(file: str) -> Engine:

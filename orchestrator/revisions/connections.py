@@ -123,21 +123,47 @@ def _run(
 
 
 @contextmanager
+def absent_databases_empty(database: Database) -> Iterator[None]:
+    """Let connecting to a database that does not exist lead to an empty one, and make none.
+
+    By this thread; to the one that is given by any, since `env.py` may carry its work to another.
+    """
+
+    def connect(kind: type[Database], _: URL, dialect: Any, *how: Any) -> Any:
+        return kind.empty_in_place(dialect, *how)
+
+    with _on_absent(connect, only=database):
+        yield
+
+
+@contextmanager
 def _absent_databases_told(seen: list[URL], only: Database | None = None) -> Iterator[None]:
     """Keep databases from being made by connecting to them; their URLs are appended.
 
     By this thread; that one which is given by any, since `env.py` may carry its work to another.
     """
+
+    def tell(_: type[Database], url: URL, *__: Any) -> None:
+        seen.append(url)
+        raise _Seen
+
+    with _on_absent(tell, only=only):
+        yield
+
+
+@contextmanager
+def _on_absent(connect: Callable[..., Any], *, only: Database | None) -> Iterator[None]:
+    """Have a connection that would make a database made by `connect` instead."""
     thread = threading.get_ident()
 
-    def on_connect(dialect: Any, _: Any, args: list[Any], parameters: dict[str, Any]) -> None:
+    def on_connect(dialect: Any, _: Any, args: list[Any], parameters: dict[str, Any]) -> Any:
         kind = DATABASES.get(dialect.name)
         url = kind.made_by(dialect, args, parameters) if kind is not None else None
         if kind is None or url is None:
-            return
+            return None
         if threading.get_ident() == thread or (only and kind(url).identity == only.identity):
-            seen.append(url)
-            raise _Seen
+            return connect(kind, url, dialect, args, parameters)
+        return None
 
     event.listen(Engine, "do_connect", on_connect)
     try:

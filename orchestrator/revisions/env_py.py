@@ -6,18 +6,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
-from orchestrator.databases.url import redact
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
     Interrupted,
     OrchestratorError,
-    by_setting,
 )
 from orchestrator.revisions.connections import only_one_database
 from orchestrator.revisions.environment_context import PassContext, PassOptions, env_py_ready
@@ -27,9 +25,6 @@ from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, WayOu
 from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS
 from orchestrator.revisions.transactions.base import Transaction
-
-_ONE_DATABASE: Final = "upgrades"
-"""Alembic's default `upgrade_token`; the template for several databases gives each its own."""
 
 
 class _Rehearsed(WayOut):
@@ -172,13 +167,12 @@ class _Pass:
                 "several databases or schemas. The first is migrated; the next was not touched. "
                 "Run them one by one, and let env.py migrate only one in each run."
             )
-        token = context.opts.get("upgrade_token")
-        if token != _ONE_DATABASE and not self._asked:
+        environment = Environment(context, self._scripts)
+        if environment.perhaps_one_of_several and not self._asked:
             raise _PerhapsSeveral
         self.began = True
         self._scripts.reload()
-        environment = Environment(context, self._scripts)
-        self._check_database(environment.connection, environment.version_table_schema)
+        environment.check_is(self._options.database)
         transaction = self._begin(environment.connection, context, heads)
         watched = watching(transaction, context, self._options, self._fail)
         has_version_table = bool(heads)
@@ -234,24 +228,3 @@ class _Pass:
             # An env.py without begin_transaction(): autocommit_block() asks for one of Alembic's.
             context._transaction = connection.get_transaction() or connection.begin()
         return transaction
-
-    def _check_database(self, connection: Connection, schema: str | None) -> None:
-        env_py, database = self._scripts.directory.env_py_location, self._options.database
-        if not database.same_as(connection):
-            own, shown = redact(connection.engine.url), database.shown_url
-            if own == shown:  # a relative path, and env.py has changed the working directory
-                there = type(database)(connection.engine.url)
-                own, shown = there.identity, database.identity
-            raise ConfigurationError(
-                f"{env_py} connects to {own}, but the orchestrator's "
-                f"database is {shown}. Nothing was changed. Make both name the same "
-                f"database; the orchestrator's is {by_setting('database_url')}.",
-                setting="database_url",
-            )
-        if not database.shares(schema):
-            raise ConfigurationError(
-                f"{env_py} keeps the version table in {schema!r}, which is attached to its own "
-                "connection and which no other sees, so nothing could be proved. Nothing was "
-                "changed. Keep it in the database itself.",
-                setting="database_url",
-            )

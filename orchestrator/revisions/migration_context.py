@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
 from sqlalchemy.engine import Connection
 
-from orchestrator.databases.base import as_versions
-from orchestrator.errors import ConfigurationError
+from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.url import redact
+from orchestrator.errors import ConfigurationError, by_setting
 from orchestrator.revisions.differences import in_words
 from orchestrator.revisions.scripts import Scripts
+
+_ONE_DATABASE: Final = "upgrades"
+"""Alembic's default `upgrade_token`; the template for several databases gives each its own."""
 
 
 class Environment:
@@ -29,6 +34,33 @@ class Environment:
         if connection is None:
             raise ConfigurationError("env.py configured no connection, so nothing can be migrated.")
         return connection
+
+    @property
+    def perhaps_one_of_several(self) -> bool:
+        """Whether `env.py` looks like one for several databases."""
+        return self._context.opts.get("upgrade_token") != _ONE_DATABASE
+
+    def check_is(self, database: Database) -> None:
+        """Raise `ConfigurationError` where the connection is to another database than this."""
+        env_py, connection = self.scripts.directory.env_py_location, self.connection
+        if not database.same_as(connection):
+            own, shown = redact(connection.engine.url), database.shown_url
+            if own == shown:  # a relative path, and env.py has changed the working directory
+                there = type(database)(connection.engine.url)
+                own, shown = there.identity, database.identity
+            raise ConfigurationError(
+                f"{env_py} connects to {own}, but the orchestrator's "
+                f"database is {shown}. Nothing was changed. Make both name the same "
+                f"database; the orchestrator's is {by_setting('database_url')}.",
+                setting="database_url",
+            )
+        if not database.shares(self.version_table_schema):
+            raise ConfigurationError(
+                f"{env_py} keeps the version table in {self.version_table_schema!r}, which is "
+                "attached to its own connection and which no other sees, so nothing could be "
+                "proved. Nothing was changed. Keep it in the database itself.",
+                setting="database_url",
+            )
 
     @property
     def version_table(self) -> str:

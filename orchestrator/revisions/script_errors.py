@@ -14,7 +14,7 @@ from alembic.util import CommandError
 
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, OrchestratorError
 
 _PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 """This library's own files, which are never the script that is wrong."""
@@ -34,7 +34,7 @@ def explained(
     """
     try:
         yield
-    except (ConfigurationError, KeyboardInterrupt):
+    except (OrchestratorError, KeyboardInterrupt):
         raise
     except (CommandError, RevisionError) as error:
         text = told(error, secrets).rstrip(".")

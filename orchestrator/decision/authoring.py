@@ -1,0 +1,54 @@
+"""Whether a new revision may be made of what differs between the models and a database. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrator.decision.state import DatabaseState, Observation
+from orchestrator.errors import StateRefused
+
+_REPEATS: Final = "a new revision would do that work again."
+_BEHIND: Final = "First `{upgrade}`, then again."
+_FOUND: Final = {
+    DatabaseState.ABSENT: f"The database does not exist yet, and lacks {{missing}}: {_REPEATS}",
+    DatabaseState.EMPTY: f"The database is empty and lacks {{missing}}: {_REPEATS}",
+    DatabaseState.BEHIND: f"The database is at {{versions}} and lacks {{missing}}: {_REPEATS}",
+    DatabaseState.UNVERSIONED: (
+        "The database has tables but no version row, so it cannot be told what of the revisions "
+        f"up to {{missing}} it has: {_REPEATS}"
+    ),
+    DatabaseState.UNRECOGNISED: "The database is at {unknown}, which no revision file has.",
+}
+_ADVICE: Final = {
+    DatabaseState.UNVERSIONED: (
+        "If the tables are as those revisions make them, use `orchestrator stamp heads`; if the "
+        "application makes them from its models, see the setting `unversioned`."
+    ),
+    DatabaseState.UNRECOGNISED: (
+        "Get the file back, as from another branch of the repository, and `orchestrator "
+        "downgrade` with it; or, if the row is wrong, `orchestrator stamp --purge REVISION`."
+    ),
+}
+
+
+def require_heads(observation: Observation, *, upgrade: str = "orchestrator run") -> None:
+    """Raise `StateRefused` unless the database is at the heads, which the revision follows.
+
+    `observation.target` are the heads. Where there is none yet, an absent or empty database is
+    at them. `upgrade` is the command that leads there.
+    """
+    if observation.state is not DatabaseState.UNRECOGNISED and not observation.missing:
+        return
+    found, advice = _FOUND[observation.state], _ADVICE.get(observation.state, _BEHIND)
+    names = {
+        "versions": ", ".join(observation.versions),
+        "unknown": ", ".join(observation.unknown),
+        "missing": ", ".join(observation.missing),
+        "upgrade": upgrade,
+    }
+    raise StateRefused(
+        f"{found} No revision was written. {advice}".format_map(names),
+        state=observation.state,
+        found=observation.unknown or observation.missing,
+        advice=advice.format_map(names),
+    )

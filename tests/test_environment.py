@@ -106,6 +106,70 @@ class TestAlembicCommand:
         alembic("upgrade", "head")
         assert "No new upgrade operations detected" in alembic("check").stdout
 
+    @pytest.mark.parametrize(
+        ("options", "imports", "rendered"),
+        [
+            ("", ["import kinds"], ["kinds.Mine()", "kinds.Other()"]),
+            ("render_item=own", ["import kinds"], ["sa.Integer()", "kinds.Other()"]),
+            ("user_module_prefix='my.'", [], ["my.Mine()", "my.Other()"]),
+        ],
+        ids=["", "with a function of its own", "with a prefix"],
+    )
+    def test_types_of_others(
+        self,
+        project: Project,
+        alembic: Alembic,
+        options: str,
+        imports: list[str],
+        rendered: list[str],
+    ) -> None:
+        """A revision imports what the types in it are of, but for what `env.py` renders itself."""
+        project.write(
+            "kinds.py",
+            """
+            from sqlalchemy import types
+
+            class Mine(types.TypeDecorator):
+                impl = types.Integer
+                cache_ok = True
+
+            class Other(Mine):
+                pass
+            """,
+        )
+        columns = 'sa.Column("m", kinds.Mine), sa.Column("o", kinds.Other)'
+        project.write(
+            "models.py",
+            f"""
+            import kinds
+            import sqlalchemy as sa
+
+            metadata = sa.MetaData()
+            sa.Table("t_r1", metadata, sa.Column("id", sa.Integer, primary_key=True), {columns})
+
+            def own(kind, item, context):
+                return "sa.Integer()" if type(item) is kinds.Mine else False
+            """,
+        )
+        project.write(
+            "migrations/env.py",
+            f"""
+            from orchestrator.environment import run_migrations
+            from models import metadata, own
+
+            run_migrations(metadata, {options})
+            """,
+        )
+        project.write("migrations/script.py.mako", '${imports or ""}\n${upgrades}\n')
+        alembic("upgrade", "head")
+
+        alembic("revision", "--autogenerate", "--rev-id", "r2", succeeds=False)  # no `revision`
+        [written] = (project.path / "migrations" / "versions").glob("r2*.py")
+
+        text = written.read_text()
+        assert [line for line in text.splitlines() if line.startswith("import")] == imports
+        assert [one for one in rendered if f"{one}, nullable" not in text] == []
+
     def test_sql(self, project: Project) -> None:
         """`--sql` writes statements down, and touches neither database nor state directory."""
         done = subprocess.run(

@@ -14,7 +14,7 @@ BY_TESTS = {
     'orchestrator revision --autogenerate -m "second"',  # tests/compat/test_authoring.py
     "orchestrator history -i",
     "orchestrator init --metadata models:metadata",  # tests/cli/test_init.py
-    'alembic revision --autogenerate -m "first"',
+    'orchestrator revision --autogenerate -m "first"',
 }
 
 

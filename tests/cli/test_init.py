@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -50,10 +51,10 @@ def test_what_it_says_can_be_typed(tmp_path: Path) -> None:
     made = project.run("init", "--metadata", "models:metadata")
 
     assert made.code == 0, made.stderr
-    assert 'alembic revision --autogenerate -m "first"' in made.stdout
+    assert 'orchestrator revision --autogenerate -m "first"' in made.stdout
     assert "orchestrator run" in made.stdout
     assert (tmp_path / "pyproject.toml").read_text().startswith(before)
-    generated = alembic(project, "revision", "--autogenerate", "-m", "first", "--rev-id", "r1")
+    generated = project.run("revision", "--autogenerate", "-m", "first", "--rev-id", "r1")
     assert generated.code == 0, generated.stderr
     assert_ready(project.run("run", "--json"), "r1")
     assert project.tables() == ["alembic_version", "artists"]
@@ -108,3 +109,147 @@ def test_wrong_arguments(tmp_path: Path, run: Run, arguments: list[str]) -> None
 
     assert made.code == 2, made.stdout
     assert others(tmp_path) == []
+
+
+SQLMODEL = {
+    "sqlmodel/__init__.py": """
+        from sqlalchemy.orm import DeclarativeBase
+
+        class SQLModel(DeclarativeBase):
+            pass
+    """,
+    "sqlmodel/sql/__init__.py": "",
+    "sqlmodel/sql/sqltypes.py": """
+        from sqlalchemy import String, types
+
+        class AutoString(types.TypeDecorator):
+            impl = String
+            cache_ok = True
+    """,
+    "models.py": """
+        import sqlalchemy as sa
+        from sqlmodel import SQLModel
+        from sqlmodel.sql.sqltypes import AutoString
+
+        class Artist(SQLModel):
+            __tablename__ = "artists"
+            id = sa.Column(sa.Integer, primary_key=True)
+            name = sa.Column(AutoString(length=20))
+    """,
+}
+"""A package of the same shape as SQLModel, and models as its users write them."""
+
+
+def test_the_first_revision_of_sqlmodel_runs(tmp_path: Path) -> None:
+    """It imports what SQLModel's types are of, and only then."""
+    project = Existing(tmp_path)
+    for name, text in SQLMODEL.items():
+        project.write(name, text)
+    assert project.run("init", "--metadata", "models:SQLModel.metadata").code == 0
+
+    made = project.run("revision", "--autogenerate", "-m", "first", "--rev-id", "r1")
+
+    assert made.code == 0, made.stderr
+    [file] = tmp_path.glob("migrations/versions/*.py")
+    assert "import sqlmodel.sql.sqltypes\n" in file.read_text()
+    assert_ready(project.run("run", "--json"), "r1")
+    assert project.tables() == ["alembic_version", "artists"]
+    project.replace("models.py", "AutoString(length=20)", "AutoString(length=20)),\n"
+                    "    year = (sa.Column(sa.Integer)")  # fmt: skip
+    made = project.run("revision", "--autogenerate", "-m", "second", "--rev-id", "r2")
+    assert made.code == 0, made.stderr
+    [file] = tmp_path.glob("migrations/versions/r2*.py")
+    assert "'year'" in file.read_text()
+    assert "sqlmodel" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("absent.models:metadata", ("no module absent,", "working directory")),
+        ("models.absent:metadata", ("no module models.absent,",)),
+        (
+            "broken:metadata",
+            ("broken cannot be imported", "ZeroDivisionError", "broken.py, line 2"),
+        ),
+        ("lacking:metadata", ("No module named 'nowhere'", "lacking.py, line 1")),
+        ("leaves:metadata", ("leaves cannot be imported: SystemExit", "leaves.py, line 1")),
+        ("models:metadatta", ("models has no metadatta", "There is models:metadata.")),
+        ("models:artists", ("artists of the module models is no MetaData", "type Table")),
+        ("based:Base", ("type DeclarativeAttributeIntercept", "There is based:Base.metadata.")),
+    ],
+)
+def test_metadata_that_is_not_there(
+    tmp_path: Path, run: Run, named: str, words: tuple[str, ...]
+) -> None:
+    """It is told in words what is wrong with it, and nothing is written."""
+    project = Existing(tmp_path)
+    project.write("models.py", MODELS)
+    project.write("broken.py", "print('noise')\n1 / 0\n")
+    project.write("lacking.py", "import nowhere\n")
+    project.write("leaves.py", "raise SystemExit(0)\n")
+    project.write(
+        "based.py",
+        """
+        import sqlalchemy as sa
+        from sqlalchemy.orm import DeclarativeBase
+
+        class Base(DeclarativeBase):
+            pass
+
+        class Artist(Base):
+            __tablename__ = "artists"
+            id = sa.Column(sa.Integer, primary_key=True)
+        """,
+    )
+    made = run(project, "init", "--metadata", named)
+
+    assert made.code == 2, made.stdout
+    assert [word for word in (*words, "Nothing was written.") if word not in made.stderr] == []
+    assert "Traceback" not in made.stderr
+    assert made.stdout == ""
+    assert not (tmp_path / "migrations").exists()
+    assert not (tmp_path / "pyproject.toml").exists()
+
+
+def test_metadata_without_tables(tmp_path: Path, run: Run) -> None:
+    """There may be none yet; that the models have to be imported is said."""
+    project = Existing(tmp_path)
+    project.write("models.py", "import sqlalchemy as sa\nmetadata = sa.MetaData()\n")
+
+    made = run(project, "init", "--metadata", "models:metadata")
+
+    assert (made.code, "models:metadata has no tables yet" in made.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "told"),
+    [
+        (None, "Add to .gitignore: app.db*  .app.db.orchestrator/\n"),
+        ("", "Add to .gitignore: app.db*  .app.db.orchestrator/\n"),
+        ("*.db\n", "Add to .gitignore: .app.db.orchestrator/\n"),
+        ("*.db\n.*.orchestrator\n", "git ignores app.db and .app.db.orchestrator/ already.\n"),
+    ],
+    ids=["no repository", "none", "one", "both"],
+)
+def test_what_git_should_ignore(tmp_path: Path, run: Run, ignored: str | None, told: str) -> None:
+    """The database's file and the state directory, unless git ignores them already."""
+    project = Existing(tmp_path)
+    if ignored is not None:
+        if shutil.which("git") is None:
+            pytest.skip("there is no git")
+        subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+        project.write(".gitignore", ignored)
+
+    assert told in run(project, "init").stdout
+
+
+def test_what_is_no_matter_of_git(tmp_path: Path, run: Run) -> None:
+    """A database that lies elsewhere, of which nothing is said; a URL that is none is an error."""
+    project = Existing(tmp_path)
+
+    wrong = run(project, "init", "--database-url", "app.db")
+    assert wrong.code == 2
+    assert others(tmp_path) == []
+    made = run(project, "init", "--database-url", f"sqlite:///{tmp_path.parent}/elsewhere.db")
+    assert (made.code, "git" in made.stdout) == (0, False)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from orchestrator.cli.output import errors_reported, plainly, stdout
+from orchestrator.cli import metadata as models
+from orchestrator.cli.output import errors_reported, plainly, stderr, stdout
+from orchestrator.databases import database_of
 from orchestrator.errors import ConfigurationError
+from orchestrator.host.directory import StateDirectory
 from orchestrator.revisions import config as alembic_config
 
 _ENV_PY: Final = '''"""What Alembic and the orchestrator run to migrate the database."""
@@ -69,10 +74,12 @@ def init(
     """Start a project: a script directory, and two tables in `pyproject.toml`.
 
     For those who have no Alembic project yet; one that exists needs nothing, and is never
-    written over.
+    written over. The metadata is imported once, to see that `env.py` will find it.
     """
     with errors_reported(as_json=False, verbose=False):
         files = _files(directory, metadata, database_url)
+        local = _local_files(database_url)
+        found = models.find(metadata) if metadata is not None else None
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
@@ -80,11 +87,55 @@ def init(
         (Path(directory) / "versions").mkdir()
     written = ", ".join(str(path) for path in files)
     stdout().print(f"Wrote {plainly(written)}.")
-    if metadata is None:
+    _tell_ignored(local)
+    if found is None:
         stdout().print(f"First give env.py your metadata: {plainly(str(Path(directory)))}/env.py.")
+    elif not found.tables:
+        stderr().print(
+            f"[yellow]warning[/]: {plainly(str(metadata))} has no tables yet. env.py has to import "
+            "the modules of your models, too."
+        )
     stdout().print(
-        'Next: [bold]alembic revision --autogenerate -m "first"[/], then [bold]orchestrator run[/].'
+        'Next: [bold]orchestrator revision --autogenerate -m "first"[/], then '
+        "[bold]orchestrator run[/]."
     )
+
+
+def _local_files(database_url: str) -> dict[str, str]:
+    """What a run leaves in the working directory, each by the line for it in `.gitignore`.
+
+    Raises `ConfigurationError` for a URL that cannot be used.
+    """
+    file = database_of(database_url).file
+    if file is None or not file.is_relative_to(Path.cwd()):
+        return {}
+    state = StateDirectory.beside(file).path
+    name, beside = (path.relative_to(Path.cwd()).as_posix() for path in (file, state))
+    # A database keeps its journal beside its file.
+    return {f"{name}*": name, f"{beside}/": f"{beside}/"}
+
+
+def _tell_ignored(local: dict[str, str]) -> None:
+    if not local:
+        return
+    ignored = _ignored(local.values())
+    lines = [line for line, file in local.items() if file not in ignored]
+    if lines:
+        stdout().print(f"Add to .gitignore: {plainly('  '.join(lines))}")
+    else:
+        stdout().print(f"git ignores {plainly(' and '.join(local.values()))} already.")
+
+
+def _ignored(files: Iterable[str]) -> set[str]:
+    """Those that git ignores; none where there is no git, or no repository."""
+    command = ["git", "-c", "core.quotePath=off", "check-ignore", "--", *files]
+    try:
+        done = subprocess.run(  # noqa: S603 - no shell reads the names
+            command, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return set()
+    return set(done.stdout.splitlines())
 
 
 def _files(directory: str, metadata: str | None, database_url: str) -> dict[Path, str]:
@@ -114,13 +165,8 @@ def _env_py(metadata: str | None) -> str:
     if metadata is None:
         imported = "# from your_application.models import metadata"
         return _ENV_PY.format(imported=imported, metadata="None")
-    module, _, name = metadata.partition(":")
+    module, name = models.parts_of(metadata)
     first = name.split(".")[0]
-    names = (*module.split("."), *name.split("."))
-    if not all(part.isidentifier() for part in names):
-        raise ConfigurationError(
-            f"--metadata {metadata} must read MODULE:NAME, such as app.models:metadata."
-        )
     return _ENV_PY.format(imported=f"from {module} import {first}", metadata=name)
 
 

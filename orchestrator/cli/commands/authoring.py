@@ -129,7 +129,7 @@ def merge(
     where: options.Where,
     *,
     revisions: Annotated[
-        list[str], typer.Argument(metavar="REV...", help="The revisions, or heads for all heads.")
+        list[str], typer.Argument(metavar="REV", help="The revisions, or heads for all heads.")
     ],
     message: Message = None,
     branch_label: BranchLabel = None,

@@ -253,3 +253,14 @@ def test_what_is_no_matter_of_git(tmp_path: Path, run: Run) -> None:
     assert others(tmp_path) == []
     made = run(project, "init", "--database-url", f"sqlite:///{tmp_path.parent}/elsewhere.db")
     assert (made.code, "git" in made.stdout) == (0, False)
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, run: Run) -> None:
+    """It says so."""
+    project = Existing(tmp_path)
+    project.write("in", "a file, where a directory would have to be made")
+
+    made = run(project, "init", "in/migrations")
+
+    assert (made.code, "in/migrations cannot be written" in made.stderr) == (2, True), made.stderr
+    assert "Traceback" not in made.stderr

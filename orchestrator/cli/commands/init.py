@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -80,11 +80,12 @@ def init(
         files = _files(directory, metadata, database_url)
         local = _local_files(database_url)
         found = models.find(metadata) if metadata is not None else None
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text)
-        (Path(directory) / "versions").mkdir()
+        try:
+            _write(files, Path(directory) / "versions")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename} cannot be written: {error.strerror}.", denied=True
+            ) from error
     written = ", ".join(str(path) for path in files)
     stdout().print(f"Wrote {plainly(written)}.")
     _tell_ignored(local)
@@ -99,6 +100,14 @@ def init(
         'Next: [bold]orchestrator revision --autogenerate -m "first"[/], then '
         "[bold]orchestrator run[/]."
     )
+
+
+def _write(files: Mapping[Path, str], versions: Path) -> None:
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    versions.mkdir()
 
 
 def _local_files(database_url: str) -> dict[str, str]:

@@ -24,15 +24,25 @@ if TYPE_CHECKING:
     )
     from orchestrator.events import DatabaseReady, Event, RunCancelled, RunFailed
     from orchestrator.orchestrator import Orchestrator, Run
-    from orchestrator.results import AppliedRevision, Holder, Inspection, Preview, RunReport
+    from orchestrator.results import (
+        AppliedRevision,
+        Check,
+        Difference,
+        Holder,
+        Inspection,
+        Preview,
+        RunReport,
+    )
     from orchestrator.settings import Settings
 
 __all__ = [
     "AppliedRevision",
+    "Check",
     "ConfigurationError",
     "DatabaseReady",
     "DatabaseState",
     "DatabaseUnavailable",
+    "Difference",
     "Event",
     "Holder",
     "Inspection",
@@ -65,7 +75,15 @@ _HOMES = {
     ],
     "events": ["DatabaseReady", "Event", "RunCancelled", "RunFailed"],
     "orchestrator": ["Orchestrator", "Run"],
-    "results": ["AppliedRevision", "Holder", "Inspection", "Preview", "RunReport"],
+    "results": [
+        "AppliedRevision",
+        "Check",
+        "Difference",
+        "Holder",
+        "Inspection",
+        "Preview",
+        "RunReport",
+    ],
     "settings": ["Settings"],
 }
 

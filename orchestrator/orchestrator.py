@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import anyio
 from anyio import to_thread
@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from orchestrator.decision.plan import Command, Job, Policy
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event
-from orchestrator.results import Inspection, Preview, RunReport
+from orchestrator.results import Check, Inspection, Preview, RunReport
 from orchestrator.run.broadcast import Broadcast, Sink
 from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
@@ -181,6 +181,40 @@ class Orchestrator:
 
         look = partial(preview, self._resources, self._policy(), sql=sql)
         return await to_thread.run_sync(self._look, look)
+
+    async def check(
+        self,
+        *,
+        against: Literal["database", "migrations"] = "database",
+        scratch_url: str | None = None,
+        accept: bool = False,
+    ) -> Check:
+        """How the models differ from the database; touches nothing.
+
+        With `against="migrations"`, from what the revisions make of an empty database. That is
+        `scratch_url`, made and dropped here, or a temporary file; the database itself is not
+        looked at. `accept` writes the differences to the file `accepted_differences`.
+
+        Raises `StateRefused` for a database that is not at its target.
+        """
+        from orchestrator.run.check import check, require_known  # no run needs it
+
+        require_known(against)
+        accepted = self.settings.accepted_differences
+        if against == "database":
+            look = partial(check, self._resources, against, accepted, accept=accept)
+            return await to_thread.run_sync(self._look, look)
+        from orchestrator.run.scratch import refuse_own_database, scratch
+
+        if scratch_url is None:
+            await to_thread.run_sync(self._look, lambda: self._resources.database)
+        with scratch(self._resources, scratch_url) as settings:
+            scratched = Orchestrator(settings, attributes=self._resources.attributes)
+            refuse = partial(refuse_own_database, scratched._resources)
+            await to_thread.run_sync(scratched._look, refuse)
+            await scratched.run()
+            look = partial(check, scratched._resources, against, accepted, accept=accept)
+            return await to_thread.run_sync(scratched._look, look)
 
     def _look(self, look: Callable[[], T]) -> T:
         try:

@@ -151,3 +151,39 @@ class Preview:
     tasks: tuple[str, ...]
     revisions: tuple[Revision, ...]
     sql: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One thing that is not in the database as it is in the models, told in `words`.
+
+    `identifier` is the same text wherever and whenever it is found, and holds what is on either
+    side: it is what a line of the file `accepted_differences` is compared with.
+    """
+
+    identifier: str
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """How the models differ from the database, or from what the migrations make (`against`).
+
+    `differences` are those that nobody has accepted, `accepted` those that stand in the file of
+    accepted ones, and `outdated` the lines of that file that are no difference any more.
+    `database` is the one that was looked at; None for one that the migrations made.
+    """
+
+    against: str
+    database: str | None
+    differences: tuple[Difference, ...]
+    accepted: tuple[Difference, ...] = ()
+    outdated: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is no difference but accepted ones."""
+        return not self.differences

@@ -16,10 +16,12 @@ import orchestrator
 
 SUPPORTED = [
     "AppliedRevision",
+    "Check",
     "ConfigurationError",
     "DatabaseReady",
     "DatabaseState",
     "DatabaseUnavailable",
+    "Difference",
     "Event",
     "Holder",
     "Inspection",

@@ -37,6 +37,7 @@ OTHER: dict[str, tuple[Any, Any, Any]] = {
     "journal_max_bytes": (1, 2, 0),
     "log": ("json", "console", "off"),
     "release": ("a", "e", "f"),
+    "accepted_differences": ("a.txt", "e.txt", "f.txt"),
     "tag": ("a", "e", "f"),
     "warm_start": ("off", "on", "off"),
     "x_args": (("a=1",), ("e=1", "e=2"), ("f=1",)),

@@ -48,8 +48,10 @@ IMPORTED = (
     "orchestrator.revisions.task_errors",
     "orchestrator.revisions.scripts",
     "orchestrator.run.authoring",
+    "orchestrator.run.check",
     "orchestrator.run.inspection",
     "orchestrator.run.leader",
+    "orchestrator.run.scratch",
     "orchestrator.run.work",
     "orchestrator.tasks",
 )

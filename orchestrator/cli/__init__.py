@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer.main
 
 from orchestrator.cli import options
-from orchestrator.cli.commands import authoring, init, inspect, run, tasks
+from orchestrator.cli.commands import authoring, check, init, inspect, run, tasks
 from orchestrator.cli.logs.commands import app as logs_app
 from orchestrator.cli.output import INTERRUPTED, report_interrupt, report_usage
 from orchestrator.cli.streams import words_lost_only
@@ -40,7 +40,8 @@ app = typer.Typer(
         "`pyproject.toml`.\n\n"
         "Exit codes: 0 done, 1 a migration failed, 2 wrong configuration, 3 the lock was held "
         "too long, 4 refused to touch the database, 5 the database cannot be used, 6 not at the "
-        "target (`status --check`), 128 + N stopped by signal N."
+        "target (`status --check`) or models and database differ (`check`), 128 + N stopped by "
+        "signal N."
     ),
 )
 
@@ -67,7 +68,7 @@ def _root(
         context.default_map = _for_each(context.command, {"verbose": True})
 
 
-for group in (run, tasks, inspect, authoring, init):
+for group in (run, tasks, inspect, check, authoring, init):
     group.register(app)
 app.add_typer(logs_app)
 

@@ -76,6 +76,18 @@ class Database(ABC):
     def discard_empty(self) -> None:  # noqa: B027 - most make nothing
         """Take away what a try that failed has made, if there is nothing in it."""
 
+    def scratch_url(self, directory: Path) -> str | None:
+        """The URL, with its secrets, of a database in this directory that `env.py` can take.
+
+        None where the database cannot be a file.
+        """
+        del directory
+        return None
+
+    def drop(self) -> None:
+        """Take the database away, with all that is in it: only one of our own making."""
+        raise NotImplementedError
+
     @abstractmethod
     def connect(self) -> AbstractContextManager[Connection]:
         """A connection of our own, in autocommit, for the probe and the proof.

@@ -103,6 +103,16 @@ class SQLite(Database):
             if os.path.getsize(self._file) == 0:
                 os.unlink(self._file)
 
+    def scratch_url(self, directory: Path) -> str:
+        """A file by the same driver."""
+        made = URL.create(self.url.drivername, database=str(directory / "scratch.db"))
+        return made.render_as_string()
+
+    def drop(self) -> None:
+        """Remove the file, and what SQLite keeps beside it."""
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{self._file}{suffix}").unlink(missing_ok=True)
+
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection to a file that exists; opening never makes it.

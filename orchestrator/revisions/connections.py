@@ -52,6 +52,32 @@ def own_url(scripts: Scripts, arguments: Arguments) -> URL:
     raise unknown_url(reason) from error
 
 
+def connects_to(scripts: Scripts, options: PassOptions) -> str | None:
+    """Where `env.py` connects to, redacted; None where that is the database it was given.
+
+    Nothing is made. Raises `ConfigurationError` where it cannot be run.
+    """
+    seen: list[str] = []
+    there: list[bool] = []
+
+    def migrate(_: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
+        if context.connection is not None:
+            seen.append(redact(context.connection.engine.url))
+            there.append(options.database.same_as(context.connection))
+        raise _Seen
+
+    absent: list[URL] = []
+    ready = env_py_ready(scripts, options, options.database)
+    with ready, _absent_databases_told(absent, only=options.database):
+        error = _run(scripts, options, migrate)
+    if error is not None:
+        raise explain_env_py(error, scripts, options.database, began=False, ended=False) from error
+    for url in absent:
+        seen.append(redact(url))
+        there.append(type(options.database)(url).identity == options.database.identity)
+    return None if not seen or all(there) else seen[there.index(False)]
+
+
 def find_scripts(scripts: Scripts, options: PassOptions) -> None:
     """Let `env.py` say where the scripts lie, where the database does not exist.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from alembic.autogenerate import compare_metadata
+from alembic.autogenerate import produce_migrations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
 from sqlalchemy.engine import Connection
@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError, by_setting
+from orchestrator.results import Difference
 from orchestrator.revisions.differences import in_words
 from orchestrator.revisions.scripts import Scripts
 
@@ -107,12 +108,35 @@ class Environment:
             (one.schema, one.name) for each in self.metadata() for one in each.sorted_tables
         )
 
-    def differences(self) -> tuple[str, ...]:
-        """How the database differs from the metadata, a line each."""
+    def differences(self, *, there: str = "the database") -> tuple[Difference, ...]:
+        """How the database, which is told as `there`, differs from the metadata.
+
+        By what `env.py` has configured for `--autogenerate`, and never by the version table.
+        Raises `ConfigurationError` as `metadata` does.
+        """
         self.metadata()
-        declared = self._context.opts["target_metadata"]
-        entries = compare_metadata(self._context, declared)
-        return tuple(line for entry in entries for line in in_words(entry))
+        context = self._context
+        scripts = [produce_migrations(context, context.opts["target_metadata"])]
+        refine = context.opts.get("process_revision_directives")
+        if refine is not None:
+            refine(context, context.get_current_heads(), scripts)
+        return in_words(
+            (
+                entry
+                for script in scripts
+                for operations in script.upgrade_ops_list
+                for entry in operations.as_diffs()
+            ),
+            context.dialect,
+            there=there,
+            uncounted=self._version_tables(),
+        )
+
+    def _version_tables(self) -> set[tuple[str | None, str]]:
+        """The version table by each name that it goes by."""
+        schema, table = self.version_table_schema, self.version_table
+        default = self._context.dialect.default_schema_name
+        return {(schema, table), *([(None, table)] if schema in (None, default) else [])}
 
     def create_version_table(self) -> None:
         """Make the version table if there is none, inside the transaction."""

@@ -1,16 +1,16 @@
-"""Looking without touching: what `inspect` and `plan` do, and the mode `follow` begins with."""
+"""Looking without touching: what `inspect`, `plan` and `check` do, and `follow` begins with."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.decision.plan import Command, Policy, Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
 from orchestrator.locks.file import is_held
-from orchestrator.results import Inspection, LockReport, Preview
+from orchestrator.results import Difference, Inspection, LockReport, Preview
 from orchestrator.run.resources import Resources
 from orchestrator.run.warm_start import probe_known
 from orchestrator.run.work import observe
@@ -27,18 +27,23 @@ class View:
 
     def __init__(self, resources: Resources, scripts: Scripts) -> None:
         self.known: KnownTarget | None = None
+        self.differences: tuple[Difference, ...] | None = None
+        """What a comparison with the metadata found; None where there was none."""
         self._resources = resources
         self._scripts = scripts
+        self.target = resources.settings.target
 
-    def look(self, *, adopts: bool = False) -> Observation:
+    def look(
+        self, *, compared: Collection[DatabaseState] = (), there: str = "the database"
+    ) -> Observation:
         """Observe the database. An absent one is not connected to: that would make the file.
 
-        With `adopts`, tables without a version row are compared with the metadata.
+        In one of the states `compared` it is also compared with the metadata, and told as `there`.
         """
         from orchestrator.revisions.connections import find_scripts  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
 
-        options = self._resources.pass_options(self._resources.settings.target)
+        options = self._resources.pass_options(self.target)
         if not self._resources.database.exists():
             find_scripts(self._scripts, options)
             return self._observe(exists=False, versions=(), tables=())
@@ -52,8 +57,10 @@ class View:
                 versions=environment.versions(),
                 tables=self._resources.database.tables(environment.connection, table, schema),
             )
-            if adopts and observation.state is DatabaseState.UNVERSIONED:
-                observation = replace(observation, differences=environment.differences())
+            if observation.state in compared:
+                self.differences = environment.differences(there=there)
+                found = tuple(map(str, self.differences))
+                observation = replace(observation, differences=found)
             seen.append(observation)
             yield from ()
 
@@ -64,8 +71,7 @@ class View:
     def _observe(
         self, *, exists: bool, versions: tuple[str, ...], tables: tuple[str, ...]
     ) -> Observation:
-        target = self._resources.settings.target
-        return observe(self._scripts, target, exists=exists, versions=versions, tables=tables)
+        return observe(self._scripts, self.target, exists=exists, versions=versions, tables=tables)
 
 
 def inspect(resources: Resources) -> Inspection:
@@ -102,7 +108,9 @@ def preview(resources: Resources, policy: Policy, *, sql: bool) -> Preview:
     """What a run would do now. Raises `StateRefused` where it would refuse."""
     scripts = resources.scripts()
     target = resources.settings.target
-    observation = View(resources, scripts).look(adopts=policy.unversioned == "adopt")
+    observation = View(resources, scripts).look(
+        compared=(DatabaseState.UNVERSIONED,) if policy.unversioned == "adopt" else ()
+    )
     plan = decide(observation, policy, Command.RUN)
     upgrades = Task.UPGRADE in plan.tasks
     return Preview(

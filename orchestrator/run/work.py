@@ -139,7 +139,8 @@ class Work:
         )
         adopts = self._job.policy.unversioned == "adopt" and self._job.command is Command.RUN
         if adopts and observation.state is DatabaseState.UNVERSIONED:
-            observation = replace(observation, differences=environment.differences())
+            found = tuple(map(str, environment.differences()))
+            observation = replace(observation, differences=found)
         self.outcome.known = KnownTarget(
             versions=(), version_table=table, version_table_schema=schema
         )

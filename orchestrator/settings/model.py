@@ -57,6 +57,7 @@ def _text_of_url(value: object) -> object:
 
 
 _WITHOUT_EFFECT: Final = {
+    "accepted_differences",
     "app",
     "connect_timeout_seconds",
     "journal",
@@ -64,7 +65,7 @@ _WITHOUT_EFFECT: Final = {
     "lock_timeout_seconds",
     "log",
 }
-"""Settings that say how long to wait, whom to tell and where the others stand: not what is done."""
+"""Settings that say how long to wait, whom to tell and what a check lets pass: not what is done."""
 
 FileName = Annotated[Path, AfterValidator(_nameable)]
 ScriptLocation = Annotated[str, BeforeValidator(_text_of_path)]
@@ -106,6 +107,7 @@ class SettingsArguments(TypedDict, total=False):
     warm_start: OnOff
     release: str | None
     app: str | None
+    accepted_differences: str | os.PathLike[str] | None
 
 
 class Settings(BaseModel):
@@ -166,6 +168,8 @@ class Settings(BaseModel):
     app: str | None = None
     """Where the command line finds the application's settings: the `module:object` of an
     `Orchestrator`, or of an application or a factory that has one."""
+    accepted_differences: FileName | None = None
+    """A file of the differences between models and database that `check` lets pass."""
 
     def __init__(self, **arguments: Unpack[SettingsArguments]) -> None:
         self._set(arguments, {})

@@ -264,7 +264,7 @@ CASES = {
     "tables that differ from the metadata": Case(
         "run",
         4,
-        ("table b is not in the database", "table a"),
+        ("table b is in the models, not in the database", "table a"),
         error="StateRefused",
         given=lambda project: (at(project, None, "a"), project.write("models.py", ADOPTS_B)),
         variables={"ORCHESTRATOR_UNVERSIONED": "adopt"},
@@ -272,7 +272,7 @@ CASES = {
     "a plan for such tables": Case(
         "plan",
         4,
-        ("table b is not in the database", "table a"),
+        ("table b is in the models, not in the database", "table a"),
         error="StateRefused",
         given=lambda project: (at(project, None, "a"), project.write("models.py", ADOPTS_B)),
         variables={"ORCHESTRATOR_UNVERSIONED": "adopt"},

@@ -188,7 +188,11 @@ def test_an_unknown_version_can_be_accepted(chained: Project) -> None:
     assert "warning" in [line["level"] for line in chained.journal()]
 
 
-@pytest.mark.parametrize("command", [("status",), ("plan",), ("plan", "--sql")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("plan",), ("plan", "--sql"), ("check", "--against", "migrations")],
+    ids=" ".join,
+)
 @pytest.mark.parametrize("made", ["absent", "behind"])
 def test_looking_touches_nothing(chained: Project, command: tuple[str, ...], made: str) -> None:
     """Not a byte, and not a directory entry."""
@@ -292,7 +296,7 @@ def test_wait_gives_up_at_its_deadline(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "wait", "create", "stamp", "upgrade", "downgrade", "status", "plan"]
+    "command", ["run", "wait", "create", "stamp", "upgrade", "downgrade", "status", "plan", "check"]
 )
 def test_help_names_the_options(project: Project, command: str) -> None:
     """Of each command, the three that say where the database is, and `--json`."""

@@ -55,6 +55,7 @@ COMMANDS = {
     "upgrade r1 --json": 0,
     "run": 0,
     "run --json": 0,
+    "check": 6,
     "downgrade base --log console": 0,
     "create --no-stamp": 0,
     "stamp heads --log json": 0,

@@ -99,16 +99,16 @@ def test_different_is_refused_with_the_list(tmp_path: Path) -> None:
 
     lines = [line.removeprefix("  - ") for line in message.splitlines() if line.startswith("  - ")]
     assert sorted(lines) == [
-        "column labels.city is not in the database",
-        "column labels.extra is in the database, but not in the metadata",
-        "column labels.name: it is NULL in the database, NOT NULL in the metadata",
-        "column labels.name: the type is VARCHAR(20) in the database, VARCHAR(100) in the metadata",
-        "column labels.size: the type is TEXT in the database, INTEGER in the metadata",
-        "constraint uq_city on labels (city) is not in the database",
-        "index ix_extra on labels (extra) is in the database, but not in the metadata",
-        "index ix_labels_name on labels (name) is not in the database",
-        "table artists is not in the database",
-        "table legacy is in the database, but not in the metadata",
+        "column labels.city is in the models, not in the database",
+        "column labels.extra is in the database, not in the models",
+        "column labels.name: NULL in the database, NOT NULL in the models",
+        "column labels.name: type VARCHAR(20) in the database, VARCHAR(100) in the models",
+        "column labels.size: type TEXT in the database, INTEGER in the models",
+        "index ix_extra on labels (extra) is in the database, not in the models",
+        "index ix_labels_name on labels (name) is in the models, not in the database",
+        "table artists is in the models, not in the database",
+        "table legacy is in the database, not in the models",
+        "unique constraint uq_city on labels (city) is in the models, not in the database",
     ]
     assert project.dump() == before
 
@@ -120,12 +120,15 @@ def test_foreign_keys_and_defaults(tmp_path: Path, run: Run) -> None:
     create_all(project, MODELS.replace('sa.ForeignKey("labels.id", name="fk_label")', "sa.Integer"))
 
     message = assert_failed(run(project, *ADOPT), "StateRefused")
-    assert "foreign key fk_label on artists (label_id) is not in the database" in message
+    assert (
+        "foreign key fk_label on artists (label_id) to labels (id) is in the models, not in the "
+        "database"
+    ) in message
 
     other = adopting(tmp_path / "other", env)
     create_all(other, MODELS.replace('server_default="1"', 'server_default="2"'))
     message = assert_failed(run(other, *ADOPT), "StateRefused")
-    assert "column labels.size: the default is '2' in the database, 1 in the metadata" in message
+    assert "column labels.size: default '2' in the database, 1 in the models" in message
 
 
 def test_what_env_py_leaves_out_is_not_compared(tmp_path: Path, run: Run) -> None:

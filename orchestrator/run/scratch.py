@@ -1,0 +1,74 @@
+"""A database of one's own, made for a comparison and taken away after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from orchestrator.databases import database_of
+from orchestrator.errors import ConfigurationError
+from orchestrator.run.resources import Resources
+from orchestrator.settings import Settings
+
+
+@contextmanager
+def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
+    """The settings of a run that fills a new database by the revisions of these resources.
+
+    Without a URL it is a file in a temporary directory, which is removed at the end of the block,
+    or of the process; where the database cannot be a file, a URL is needed. What a URL names
+    must not exist yet.
+
+    Raises `ConfigurationError`, also for a database that exists.
+    """
+    with TemporaryDirectory(prefix="orchestrator-") as directory:
+        made = url or resources.database.scratch_url(Path(directory))
+        if made is None:
+            raise ConfigurationError(
+                f"For {resources.database.shown_url} a scratch database cannot be made by itself. "
+                "Name one that does not exist yet with --scratch-url: it is made, and dropped.",
+                setting="scratch_url",
+            )
+        database = database_of(made)
+        if database.exists():
+            raise ConfigurationError(
+                f"The scratch database {database.shown_url} exists already, and it would be "
+                "dropped. Nothing was changed. Name one that does not exist yet.",
+                setting="scratch_url",
+            )
+        try:
+            yield resources.settings.model_copy(
+                update={
+                    "database_url": made,
+                    "state_dir": Path(directory),
+                    "mode": "migrate",
+                    "bootstrap": "upgrade",
+                    "warm_start": "off",
+                    "journal": "off",
+                    "log": "off",
+                }
+            )
+        finally:
+            database.drop()
+
+
+def refuse_own_database(resources: Resources) -> None:
+    """See to it that `env.py` connects to the scratch database, before anything is done there.
+
+    Raises `ConfigurationError` for one that has its own way to a database.
+    """
+    from orchestrator.revisions.connections import connects_to  # imports Alembic
+
+    scripts = resources.scripts()
+    own = connects_to(scripts, resources.pass_options(resources.settings.target))
+    if own is None:
+        return
+    raise ConfigurationError(
+        f"{scripts.directory.env_py_location} connects to {own}, and not to the scratch database "
+        "that it was given. Nothing was done there. Let it take the URL from "
+        '`context.config.get_main_option("sqlalchemy.url")`; or point it to a scratch database as '
+        "its own settings have it, and name the same one with --scratch-url.",
+        setting="database_url",
+    )

@@ -175,11 +175,14 @@ class Orchestrator:
 
         return await to_thread.run_sync(self._look, partial(inspect, self._resources))
 
-    async def plan(self, *, sql: bool = False) -> Preview:
-        """What `run` would do now, and its SQL if asked for; touches nothing."""
+    async def plan(self, *, sql: bool = False, downgrade: str | None = None) -> Preview:
+        """What `run` would do now, and its SQL if asked for; touches nothing.
+
+        With `downgrade`, what `downgrade` to that revision would do.
+        """
         from orchestrator.run.inspection import preview  # no run needs it
 
-        look = partial(preview, self._resources, self._policy(), sql=sql)
+        look = partial(preview, self._resources, self._policy(), sql=sql, downgrade=downgrade)
         return await to_thread.run_sync(self._look, look)
 
     async def check(

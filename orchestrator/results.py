@@ -141,15 +141,32 @@ class Inspection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preview:
-    """What `run` would do now: the state, the tasks, and the revisions an upgrade would run.
+class Drop:
+    """A table that goes, or a column of it, with the revision whose code shows it.
 
+    A name that the code puts together when it runs is the code that does so, in braces.
+    """
+
+    table: str
+    column: str | None = None
+    revision: str
+
+    def __str__(self) -> str:
+        return f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What `run`, or a downgrade, would do now: the state, the tasks, and the revisions in order.
+
+    `drops` are the tables and columns that go, as far as the code of the revisions shows it;
     `sql` holds the statements where they were asked for.
     """
 
     state: str
     tasks: tuple[str, ...]
     revisions: tuple[Revision, ...]
+    drops: tuple[Drop, ...] = ()
     sql: str | None = None
 
 

@@ -22,6 +22,7 @@ SUPPORTED = [
     "DatabaseState",
     "DatabaseUnavailable",
     "Difference",
+    "Drop",
     "Event",
     "Holder",
     "Inspection",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.decision.plan import Command, Policy, Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
 from orchestrator.locks.file import is_held
-from orchestrator.results import Difference, Inspection, LockReport, Preview
+from orchestrator.results import Difference, Drop, Inspection, LockReport, Preview, Revision
 from orchestrator.run.resources import Resources
 from orchestrator.run.warm_start import probe_known
 from orchestrator.run.work import observe
@@ -18,6 +18,7 @@ from orchestrator.tasks import TASKS
 from orchestrator.tasks.context import TaskContext
 
 if TYPE_CHECKING:
+    from orchestrator.revisions.drops import Change
     from orchestrator.revisions.migration_context import Environment
     from orchestrator.revisions.scripts import Scripts, Step
 
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 class View:
     """A database seen through its `env.py`, in a rehearsal that rolls back whatever it did."""
 
-    def __init__(self, resources: Resources, scripts: Scripts) -> None:
+    def __init__(
+        self, resources: Resources, scripts: Scripts, *, target: str | None = None
+    ) -> None:
         self.known: KnownTarget | None = None
         self.differences: tuple[Difference, ...] | None = None
         """What a comparison with the metadata found; None where there was none."""
+        self.rows: tuple[str, ...] = ()
+        """The version rows in the table's own order."""
+        self.target = target or resources.settings.target
         self._resources = resources
         self._scripts = scripts
-        self.target = resources.settings.target
 
     def look(
         self, *, compared: Collection[DatabaseState] = (), there: str = "the database"
@@ -51,6 +56,7 @@ class View:
 
         def work(environment: Environment) -> Iterator[Step]:
             table, schema = environment.version_table, environment.version_table_schema
+            self.rows = environment.versions_as_they_stand()
             self.known = KnownTarget(versions=(), version_table=table, version_table_schema=schema)
             observation = self._observe(
                 exists=True,
@@ -104,36 +110,69 @@ def inspect_lock(resources: Resources) -> LockReport:
     return LockReport(held=held, holder=running if held else None)
 
 
-def preview(resources: Resources, policy: Policy, *, sql: bool) -> Preview:
-    """What a run would do now. Raises `StateRefused` where it would refuse."""
+def preview(
+    resources: Resources, policy: Policy, *, sql: bool, downgrade: str | None = None
+) -> Preview:
+    """What a run, or a downgrade to a revision, would do now.
+
+    Raises `StateRefused` where it would refuse.
+    """
+    from orchestrator.revisions.drops import changes  # imports Alembic
+
     scripts = resources.scripts()
-    target = resources.settings.target
-    observation = View(resources, scripts).look(
-        compared=(DatabaseState.UNVERSIONED,) if policy.unversioned == "adopt" else ()
-    )
-    plan = decide(observation, policy, Command.RUN)
-    upgrades = Task.UPGRADE in plan.tasks
+    command = Command.RUN if downgrade is None else Command.DOWNGRADE
+    target = resources.settings.target if downgrade is None else downgrade
+    # What is behind a database is no matter of its state: that is told by the heads.
+    view = View(resources, scripts, target=None if downgrade is None else "heads")
+    adopts = policy.unversioned == "adopt" and command is Command.RUN
+    observation = view.look(compared=(DatabaseState.UNVERSIONED,) if adopts else ())
+    plan = decide(observation, policy, command)
+    versions = observation.versions if downgrade is None else view.rows
+    revisions: tuple[Revision, ...] = ()
+    if Task.UPGRADE in plan.tasks:
+        revisions = scripts.pending(target, versions)
+    elif Task.DOWNGRADE in plan.tasks:
+        steps = scripts.downgrade(target, versions)
+        revisions = tuple(step.revision for step in steps if step.revision)
+    made_or_dropped = changes(scripts, revisions, downgrade=downgrade is not None)
     return Preview(
         state=observation.state,
         tasks=plan.tasks,
-        revisions=scripts.pending(target, observation.versions) if upgrades else (),
-        sql=_sql(resources, scripts, plan.tasks, observation.versions) if sql else None,
+        revisions=revisions,
+        drops=_drops(made_or_dropped, observation),
+        sql=_sql(resources, scripts, plan.tasks, target, versions) if sql else None,
     )
 
 
+def _drops(changes: Iterable[tuple[str, Change]], observation: Observation) -> tuple[Drop, ...]:
+    """What goes of what is there: not what one revision makes for another to drop."""
+    if not (observation.tables or observation.versions):
+        return ()
+    tables, made = observation.tables, set[str]()
+    drops: list[Drop] = []
+    for revision, change in changes:
+        if change.made:
+            made.add(change.table)
+        elif change.table in tables or change.table not in made:
+            drops.append(Drop(table=change.table, column=change.column, revision=revision))
+    return tuple(drops)
+
+
 def _sql(
-    resources: Resources, scripts: Scripts, tasks: tuple[Task, ...], versions: tuple[str, ...]
+    resources: Resources,
+    scripts: Scripts,
+    tasks: tuple[Task, ...],
+    target: str,
+    versions: tuple[str, ...],
 ) -> str:
     from orchestrator.revisions.offline import write_sql  # imports Alembic
-
-    target = resources.settings.target
 
     def work(environment: Environment) -> Iterator[Step]:
         for task in tasks:
             yield from TASKS[task](
                 TaskContext(
                     environment=environment,
-                    target=target if task is Task.UPGRADE else "heads",
+                    target=target if task in (Task.UPGRADE, Task.DOWNGRADE) else "heads",
                     versions=versions,
                 )
             )

@@ -233,6 +233,7 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
         "state": "absent",
         "tasks": ["upgrade"],
         "revisions": pending,
+        "drops": [],
         "sql": None,
     }
     assert chained.run("run").code == 0

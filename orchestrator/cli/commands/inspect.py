@@ -60,18 +60,22 @@ def plan(
     sql: Annotated[
         bool, typer.Option("--sql", help="Print the SQL instead, as `alembic upgrade --sql` does.")
     ] = False,
+    downgrade: Annotated[
+        str | None,
+        typer.Option(help="Show what `orchestrator downgrade REV` would do.", metavar="REV"),
+    ] = None,
     target: options.Target = None,
     bootstrap: options.Bootstrap = None,
     looking: options.Looking,
 ) -> None:
-    """Show what `orchestrator run` would do now. Touches nothing."""
+    """Show what `orchestrator run` would do now, and what goes by it. Touches nothing."""
     with errors_reported(as_json=looking.json, verbose=looking.verbose) as hiding:
         orchestrator = make_orchestrator(where, target=target, bootstrap=bootstrap)
         print_remarks()
         hiding.append(orchestrator.resources.hide)
 
         async def preview() -> Preview:
-            return await orchestrator.plan(sql=sql)
+            return await orchestrator.plan(sql=sql, downgrade=downgrade)
 
         with stdout_kept_clean():
             found = anyio.run(preview)
@@ -80,7 +84,7 @@ def plan(
     if looking.json:
         print_json(found)
     elif not sql:
-        stdout().print(_plan_text(found))
+        stdout().print(plan_text(found))
 
 
 def _status_table(found: Inspection) -> Table:
@@ -104,12 +108,17 @@ def _lock(lock: LockReport) -> str:
     return f"[yellow]held[/] by {holder}" if lock.held else "[green]free[/]"
 
 
-def _plan_text(found: Preview) -> str:
+def plan_text(found: Preview) -> str:
+    """A plan for people, with markup: what is done, by which revisions, and what goes."""
     if not found.tasks:
         return f"The database is {found.state}: nothing to do."
     tasks = ", then ".join(found.tasks)
-    lines = _lines(found.revisions)
-    return f"The database is {found.state}: [bold]{tasks}[/]" + (f"\n{lines}" if lines else "")
+    lines = [f"The database is {found.state}: [bold]{tasks}[/]"]
+    lines += [_lines(found.revisions)] if found.revisions else []
+    lines += [
+        f"[bold red]drops[/] {plainly(str(one))}  ({plainly(one.revision)})" for one in found.drops
+    ]
+    return "\n".join(lines)
 
 
 def _lines(revisions: tuple[Revision, ...]) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated, Any, Final
 
+import anyio
 import typer
 from typer.core import TyperCommand
 
 from orchestrator.cli import options
-from orchestrator.cli.output import stdout
+from orchestrator.cli.commands.inspect import plan_text
+from orchestrator.cli.output import stderr, stdout, stdout_kept_clean
 from orchestrator.cli.perform import make_for, perform
 from orchestrator.decision.plan import Command
+from orchestrator.errors import OrchestratorError
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.results import Preview
 
 _BACKWARDS: Final = re.compile(r"-\d+")
 
@@ -90,7 +96,35 @@ def upgrade(where: options.Where, running: options.Running, revision: Revision =
     perform(orchestrator, Command.UPGRADE, revision, running=running)
 
 
-def downgrade(where: options.Where, running: options.Running, revision: Revision) -> None:
+def downgrade(
+    where: options.Where,
+    running: options.Running,
+    revision: Revision,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, on a terminal, before tables go.")
+    ] = False,
+) -> None:
     """Take back the revisions beyond one: a revision, `base`, or `-1` for the last one."""
     orchestrator = make_for(where, running, Command.DOWNGRADE)
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        _ask_before_it_drops(orchestrator, revision)
     perform(orchestrator, Command.DOWNGRADE, revision, running=running)
+
+
+def _ask_before_it_drops(orchestrator: Orchestrator, revision: str) -> None:
+    """Tell which tables and columns go, if any; who does not say yes has interrupted it."""
+
+    async def preview() -> Preview:
+        return await orchestrator.plan(downgrade=revision)
+
+    try:
+        with stdout_kept_clean():
+            found = anyio.run(preview)
+    except OrchestratorError:
+        return  # the downgrade itself will tell it
+    if not found.drops:
+        return
+    stderr().print(plan_text(found))
+    stderr().print("Go on? \\[y/N] ", end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decision.plan import Command, Policy, Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
+from orchestrator.errors import OrchestratorError
 from orchestrator.locks.file import is_held
 from orchestrator.results import Difference, Drop, Inspection, LockReport, Preview, Revision
 from orchestrator.run.resources import Resources
@@ -47,6 +48,7 @@ class View:
         """
         from orchestrator.revisions.connections import find_scripts  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
+        from orchestrator.revisions.task_errors import explain_env_py
 
         options = self._resources.pass_options(self.target)
         if not self._resources.database.exists():
@@ -71,7 +73,14 @@ class View:
             yield from ()
 
         probe_known(self._resources, lambda: None)  # tells what is no database at all
-        run_env_py(self._scripts, work, options, rehearse=True)
+        try:
+            run_env_py(self._scripts, work, options, rehearse=True)
+        except OrchestratorError:
+            raise
+        except Exception as error:  # of the comparison, or of the database
+            raise explain_env_py(
+                error, self._scripts, self._resources.database, began=False, ended=False
+            ) from error
         return seen[0]
 
     def _observe(

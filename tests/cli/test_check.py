@@ -169,6 +169,26 @@ class TestAgainstTheDatabase:
         assert "has no tables: are the models imported?" in done.stderr
 
     @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ("=[metadata, metadata])", "Duplicate table keys"),
+            ("=metadata, process_revision_directives=lambda *_: 1 / 0)", "division by zero"),
+        ],
+    )
+    def test_a_comparison_that_fails(self, tmp_path: Path, options: str, said: str) -> None:
+        """It is told in words, as whatever env.py does wrong."""
+        project = labelled(tmp_path)
+        assert project.run("run").code == 0
+        project.replace("migrations/env.py", "=metadata)", options)
+
+        done = project.run("check", "--json")
+
+        assert done.code == 2
+        assert said in done.json["error"]["message"]
+        assert "env.py, line" in done.json["error"]["message"]
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize(
         "options",
         [
             f"include_object={NOT_COUNTED}",

@@ -180,14 +180,21 @@ def test_work_needs_the_lock(project: Project, command: str) -> None:
 
 @pytest.mark.parametrize("state", [as_it_is, without_heads, without_state])
 def test_the_other_commands(project: Project, state: Callable[[Project], None]) -> None:
-    """`status`, `plan` and `wait` say the same."""
+    """`status`, `plan`, `check` and `wait` say the same."""
     state(project)
+    tables = "".join(
+        f'sa.Table("t_{name}", metadata, sa.Column("id", sa.Integer, primary_key=True))\n'
+        for name in ("r1", "r2")
+    )
+    project.write("models.py", f"import sqlalchemy as sa\n\nmetadata = sa.MetaData()\n{tables}")
     before = tree(project)
 
     status = run_as_nobody(project, "status", "--json", "--check")
     plan = run_as_nobody(project, "plan", "--json")
+    check = run_as_nobody(project, "check", "--json")
     wait = run_as_nobody(project, "wait", "--json", "--lock-timeout", "0")
 
+    assert (check.code, check.json["differences"]) == (0, []), check.stderr
     assert [one.code for one in (status, plan, wait)] == [0, 0, 0], status.stderr + wait.stderr
     assert (status.json["state"], plan.json["tasks"]) == ("current", [])
     assert_ready(wait)

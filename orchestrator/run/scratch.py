@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
                 "dropped. Nothing was changed. Name one that does not exist yet.",
                 setting="scratch_url",
             )
+        atexit.register(database.drop)  # as the directory is removed at the end of the process
         try:
             yield resources.settings.model_copy(
                 update={
@@ -51,6 +53,7 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
                 }
             )
         finally:
+            atexit.unregister(database.drop)
             database.drop()
 
 
@@ -68,7 +71,7 @@ def refuse_own_database(resources: Resources) -> None:
     raise ConfigurationError(
         f"{scripts.directory.env_py_location} connects to {own}, and not to the scratch database "
         "that it was given. Nothing was done there. Let it take the URL from "
-        '`context.config.get_main_option("sqlalchemy.url")`; or point it to a scratch database as '
-        "its own settings have it, and name the same one with --scratch-url.",
+        '`context.config.get_main_option("sqlalchemy.url")`; or point it to a scratch database by '
+        "its own settings (a variable, say), and name the same one with --scratch-url.",
         setting="database_url",
     )

@@ -480,7 +480,8 @@ class TestAgainstTheMigrations:
                 time.sleep(0.01)
             """,
         )
-        [process] = zygote.start(project, "check", "--against", "migrations")
+        own = () if times == 1 else ("--scratch-url", f"sqlite:///{project.path}/own.db")
+        [process] = zygote.start(project, "check", "--against", "migrations", *own)
         told = project.path / "scratch"
         soon(lambda: told.exists() and told.read_text(), "the revision runs")
         scratch = Path(told.read_text())
@@ -495,7 +496,8 @@ class TestAgainstTheMigrations:
         done = process.finish()
 
         assert done.code == 128 + number, done.stderr
-        assert not scratch.parent.exists()
+        assert not scratch.exists()
+        assert own or not scratch.parent.exists()
         assert not project.database.exists()
 
 

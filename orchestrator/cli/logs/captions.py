@@ -67,7 +67,7 @@ def summary(start: Start) -> tuple[str, str]:
 
 
 def names_of(rows: Sequence[Row]) -> list[str]:
-    """The process of each row; with its release, where they differ."""
+    """The process of each row; with its release, where they differ and there is room."""
     several = len({row.release for row in rows}) > 1
     return [_name(row, several) for row in rows]
 
@@ -164,7 +164,8 @@ def ticks(length: float, most: int) -> list[tuple[float, str]]:
 def _name(row: Row, with_release: bool) -> str:
     pid = "?" if row.pid is None else row.pid
     name = f"{printable(row.host or '?')}:{pid}"
-    return f"{name} {printable(row.release)}" if with_release and row.release else name
+    both = f"{name} {printable(row.release or '')}"
+    return both if with_release and row.release and cell_len(both) <= WIDEST_NAME else name
 
 
 def _how(row: Row) -> str:

@@ -72,7 +72,8 @@ def begin(project: Project, *arguments: str, limit: int) -> subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-c", LIMITED, str(limit), *arguments],
         cwd=project.path,
-        env=project.environment(),
+        # A source that it compiles would leave bytecode that is cut short.
+        env=project.environment(PYTHONDONTWRITEBYTECODE="1"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

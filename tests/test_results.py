@@ -98,7 +98,13 @@ def test_an_inspection_and_a_preview_have_the_fields_of_the_design() -> None:
     ]
     assert to_jsonable(inspection)["lock"]["holder"]["since"] == "2030-01-02T03:04:05+00:00"
     assert inspection.at_target
-    assert [field.name for field in fields(Preview)] == ["state", "tasks", "revisions", "sql"]
+    assert [field.name for field in fields(Preview)] == [
+        "state",
+        "tasks",
+        "revisions",
+        "drops",
+        "sql",
+    ]
 
 
 def test_a_holder_tells_all_that_a_waiter_wants_to_know() -> None:

@@ -242,6 +242,7 @@ def _command_line(order: Mapping[str, Any], output: str) -> int:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    tempfile.tempdir = None  # where it is hangs on a variable
     sys.path.insert(0, order["cwd"])
     sys.argv = ["orchestrator", *order["arguments"]]
     try:

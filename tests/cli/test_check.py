@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sqlite3
 import sys
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -68,9 +67,11 @@ def labelled(
     return project
 
 
-def scratches() -> set[Path]:
-    """The directories of scratch databases that are there now."""
-    return set(Path(tempfile.gettempdir()).glob("orchestrator-*"))
+def temporary(project: Project) -> Path:
+    """A directory for temporary files, for the variable `TMPDIR`."""
+    directory = project.path / "temporary"
+    directory.mkdir()
+    return directory
 
 
 class TestAgainstTheDatabase:
@@ -369,10 +370,10 @@ class TestAgainstTheMigrations:
         """It may be absent, broken or different, and stays as it is; nothing is left behind."""
         project = labelled(tmp_path, models=WITH_CITY)
         project.database.write_text("no database")
-        before = scratches()
+        directory = temporary(project)
 
-        told = project.run("check", "--against", "migrations")
-        as_json = project.run("check", "--against", "migrations", "--json")
+        told = project.run("check", "--against", "migrations", TMPDIR=str(directory))
+        as_json = project.run("check", "--against", "migrations", "--json", TMPDIR=str(directory))
 
         assert (told.code, as_json.code) == (6, 6), told.stderr
         assert told.stdout.splitlines() == [
@@ -382,7 +383,7 @@ class TestAgainstTheMigrations:
         assert (as_json.json["against"], as_json.json["database"]) == ("migrations", None)
         assert project.database.read_text() == "no database"
         assert not list(project.path.glob(".*orchestrator"))
-        assert scratches() <= before
+        assert not list(directory.iterdir())
 
     def test_an_asynchronous_environment(self, tmp_path: Path) -> None:
         """The scratch database has the driver of the real one."""
@@ -396,14 +397,15 @@ class TestAgainstTheMigrations:
 
     def test_a_revision_that_fails(self, tmp_path: Path) -> None:
         """It is told as in a run, with its exit code, and nothing is left behind."""
-        project = labelled(tmp_path, upgrade="raise ValueError('no')")
-        before = scratches()
+        project = labelled(tmp_path, upgrade="raise ValueError(op.get_bind().engine.url.database)")
+        directory = temporary(project)
 
-        done = project.run("check", "--against", "migrations", "--json")
+        done = project.run("check", "--against", "migrations", "--json", TMPDIR=str(directory))
 
         assert done.code == 1
         assert "r1.py" in done.json["error"]["message"]
-        assert scratches() <= before
+        assert f"ValueError: {directory}/" in done.json["error"]["message"]
+        assert not list(directory.iterdir())
 
     @pytest.mark.parametrize("exists", [False, True])
     def test_an_env_py_that_ignores_the_url(self, tmp_path: Path, exists: bool) -> None:

@@ -213,6 +213,23 @@ def test_a_downgrade(at_r1: Project) -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:downgrade -1 from multiple heads")
+def test_a_relative_downgrade_of_several_heads(at_r1: Project) -> None:
+    """It tells the revision that the downgrade takes back: of the row that comes first."""
+    at_r1.revision("a", "r1")
+    at_r1.revision("b", "r1")
+    anyio.run(orchestrator_of(at_r1).run)
+    with closing(sqlite3.connect(at_r1.database)) as connection, connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.execute("INSERT INTO alembic_version VALUES ('b'), ('a')")
+
+    plan = planned(at_r1, "-1")
+    done = anyio.run(orchestrator_of(at_r1).downgrade, "-1")
+
+    assert [one.revision for one in plan.revisions] == ["b"]
+    assert [one.revision for one in done.applied] == ["b"]
+
+
 def test_a_downgrade_that_would_be_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "journal": "off",
     "journal_max_bytes": 0,
     "log": "off",
+    "accepted_differences": "accepted.txt",
 }
 
 

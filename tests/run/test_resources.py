@@ -31,7 +31,6 @@ OTHER: dict[str, Any] = {
     "release": "other",
 }
 WITHOUT_EFFECT: dict[str, Any] = {
-    "accepted_differences": "accepted.txt",
     "app": "main:app",
     "lock_timeout_seconds": 1,
     "connect_timeout_seconds": 1,

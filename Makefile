@@ -45,6 +45,7 @@ check: .venv/test.done ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 
 bench: .venv/test.done .venv-bench/done ## Measure everything beside its peers: ARGS=--rounds=9
 	$(BIN)/python -m benchmarks $(ARGS)

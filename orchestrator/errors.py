@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 from orchestrator.results import AppliedRevision, ErrorReport, Holder
 
 OPTIONS: Final = {
+    "accepted_differences": "--accepted-differences",
     "app": "--app",
     "bootstrap": "--bootstrap",
     "database_url": "--database-url",

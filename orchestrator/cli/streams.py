@@ -10,10 +10,22 @@ import errno
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
+
+_writing: Final = threading.RLock()
+"""Held by whoever writes, and by whoever forks: else a child could find the lock of a buffer held,
+by a thread that it does not have. Python sees to that for its own streams only."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_writing.acquire,
+        after_in_parent=_writing.release,
+        after_in_child=_writing.release,
+    )
 
 _NAMES: Final = ("stdin", "stdout", "__stdout__", "stderr", "__stderr__")
 
@@ -30,7 +42,8 @@ class _LosingBuffer(io.BufferedWriter):
     def write(self, data: Any) -> int:
         """Write all of it, now or later, or lose it."""
         try:
-            return super().write(data)
+            with _writing:
+                return super().write(data)
         except OSError as error:
             self.lost = self.lost or error
             return len(data)
@@ -38,7 +51,8 @@ class _LosingBuffer(io.BufferedWriter):
     def flush(self) -> None:
         """Write what is left, or lose it."""
         try:
-            super().flush()
+            with _writing:
+                super().flush()
         except OSError as error:
             self.lost = self.lost or error
 

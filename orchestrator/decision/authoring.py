@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orchestrator.decision.state import DatabaseState, Observation
-from orchestrator.errors import StateRefused
+from orchestrator.errors import StateRefused, by_setting
 
 _REPEATS: Final = "a new revision would do that work again."
 _BEHIND: Final = "First `{upgrade}`, then again."
@@ -22,7 +22,8 @@ _FOUND: Final = {
 _ADVICE: Final = {
     DatabaseState.UNVERSIONED: (
         "If the tables are as those revisions make them, use `orchestrator stamp heads`; if the "
-        "application makes them from its models, see the setting `unversioned`."
+        f"application makes them from its models, set {by_setting('unversioned', 'adopt')} and use "
+        "`orchestrator run`."
     ),
     DatabaseState.UNRECOGNISED: (
         "Get the file back, as from another branch of the repository, and `orchestrator "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from orchestrator.decision.state import DatabaseState, Observation
-from orchestrator.errors import ConfigurationError, StateRefused
+from orchestrator.errors import ConfigurationError, StateRefused, by_setting
 from orchestrator.results import Check, Difference, Revision
 from orchestrator.run.inspection import View
 from orchestrator.run.resources import Resources
@@ -119,8 +119,8 @@ def _accept(file: Path | None, known: tuple[str, ...], found: Sequence[str]) -> 
     """Write into the file what it lacks; returns what it holds then."""
     if file is None:
         raise ConfigurationError(
-            "There is no file to write the accepted differences to. Name one with the setting "
-            "`accepted_differences` (--accepted-differences, ORCHESTRATOR_ACCEPTED_DIFFERENCES).",
+            "There is no file to write the accepted differences to. Name one: "
+            f"{by_setting('accepted_differences')}.",
             setting="accepted_differences",
         )
     new = [one for one in dict.fromkeys(found) if one not in known]

@@ -342,3 +342,54 @@ class TestOfAnApplication:
             sys.stdout.write("nowhere")
 
         assert sys.stdout is stdout
+
+
+FORKS_BESIDE_A_PRINTER = """
+import os, sys, threading, time
+
+from orchestrator.cli.streams import lose_words_only
+
+lose_words_only()
+over = threading.Event()
+
+
+def print_on():
+    while not over.is_set():
+        sys.stderr.write("x" * 200)
+
+
+printer = threading.Thread(target=print_on)
+printer.start()
+try:
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            sys.__stderr__.flush()
+            os._exit(7)
+        deadline = time.monotonic() + 20
+        ended, status = 0, 0
+        while not ended and time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0.001)
+        if not ended:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            sys.exit("a child waits for ever")
+        assert os.waitstatus_to_exitcode(status) == 7
+finally:
+    over.set()
+    printer.join()
+"""
+
+
+def test_a_child_that_is_forked_beside_a_printing_thread_can_print() -> None:
+    """`env.py` may fork while the display is drawn: no lock of a stream stays held for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS_BESIDE_A_PRINTER],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-200:]

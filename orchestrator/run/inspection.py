@@ -51,6 +51,7 @@ class View:
         from orchestrator.revisions.task_errors import explain_env_py
 
         options = self._resources.pass_options(self.target)
+        probe_known(self._resources, lambda: None)  # tells what is no database at all
         if not self._resources.database.exists():
             find_scripts(self._scripts, options)
             return self._observe(exists=False, versions=(), tables=())
@@ -72,7 +73,6 @@ class View:
             seen.append(observation)
             yield from ()
 
-        probe_known(self._resources, lambda: None)  # tells what is no database at all
         try:
             run_env_py(self._scripts, work, options, rehearse=True)
         except OrchestratorError:

@@ -26,6 +26,8 @@ def probe_known(
     known = resources.heads().load()
 
     def ask() -> tuple[str, ...] | None:
+        if not database.exists():
+            return None  # whoever made it has taken it away again, as its first migration failed
         with database.connect() as connection:
             if known is None:
                 database.look(connection)

@@ -45,9 +45,10 @@ def test_any_file_name_is_opened(file: Path, name: str) -> None:
 
 def test_a_file_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     """Opening raises, and leaves the directory as it was."""
-    with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
+    with pytest.raises(DatabaseUnavailable, match="cannot be opened") as caught:
         ask(tmp_path / "app.db")
     assert not list(tmp_path.iterdir())
+    assert caught.value.busy  # it was there a moment ago: whoever asks looks again
 
 
 def test_what_is_no_database_is_told(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_it_is_refused_exactly_where_something_is_missing_or_unknown(seen: Obser
         ),
         (
             Observation(tables=("t",), missing=("r2",)),
-            ("no version row", "`orchestrator stamp heads`", "`unversioned = \"adopt\"`"),
+            ("no version row", "`orchestrator stamp heads`", '`unversioned = "adopt"`'),
         ),
         (
             Observation(versions=("x9",), unknown=("x9",)),

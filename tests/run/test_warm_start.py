@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.databases.sqlite import SQLite
 from orchestrator.decision.state import DatabaseState
 from orchestrator.run.resources import Resources
 from orchestrator.run.warm_start import probe_known
@@ -140,6 +141,20 @@ def test_an_absent_file_is_not_made_by_looking(project: Project) -> None:
     assert not project.database.exists()
     assert not project.state.exists()
     assert sorted(path.name for path in project.path.iterdir()) == ["migrations", "models.py"]
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_absent(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it takes it away when its first migration fails, and has the lock for that."""
+    looks = iter([True, True])
+    there = SQLite.exists
+    monkeypatch.setattr(SQLite, "exists", lambda self: next(looks, None) or there(self))
+
+    assert probe_known(resources(project), never) is None
+
+    assert list(looks) == []
+    assert not project.database.exists()
 
 
 def test_the_probe_asks_the_database_every_time(

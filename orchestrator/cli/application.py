@@ -113,7 +113,7 @@ def _referred_to(one: Any) -> Iterator[Any]:
 
 def _failed(what: str, error: BaseException) -> ConfigurationError:
     if isinstance(error, OrchestratorError):  # it has words of its own
-        return _error(f"{what}: {error}")
+        return _error(f"{what}: {redacted(str(error))}")
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f" ({last.filename}, line {last.lineno})" if last.filename != __file__ else ""
     return _error(f"{what}: {type(error).__name__}: {redacted(str(error))}{place}.")

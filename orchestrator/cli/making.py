@@ -59,10 +59,13 @@ def _set(given: Sequence[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
-        if not equals or not name:
+        if not equals or not name.isidentifier():
+            # What was typed is not shown: a URL, perhaps, with its password.
             raise UsageError(
-                f"--set {text} must read NAME=VALUE, such as unversioned=adopt.", source="--set"
+                "--set must read NAME=VALUE, such as --set unversioned=adopt.", source="--set"
             )
+        if not value:
+            continue  # as an empty variable gives nothing
         field = Settings.model_fields.get(name)
         found[name] = value
         if field is not None:

@@ -246,6 +246,14 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
                     f"as Alembic runs them, set {by_setting('unversioned', 'upgrade')}."
                 ),
             )
+        case DatabaseState.UNRECOGNISED if command is not Command.RUN:
+            return (
+                f"The database is at {', '.join(observation.unknown)}, which no script has.",
+                (
+                    "Get the script back, from the release or the branch that has it; or, if the "
+                    "row is wrong, replace it with `orchestrator stamp --purge REVISION`."
+                ),
+            )
         case DatabaseState.UNRECOGNISED:
             return (
                 (

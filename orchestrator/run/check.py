@@ -57,7 +57,11 @@ def check(resources: Resources, against: Against, accepted: Path | None, *, acce
 def _differences(resources: Resources, there: str) -> tuple[Difference, ...]:
     scripts = resources.scripts()
     view = View(resources, scripts)
-    observation = view.look(compared=(DatabaseState.CURRENT,), there=there)
+    observation = view.look(
+        # An empty one is at the target of a project that has no revisions.
+        compared=lambda seen: not (seen.missing or seen.unknown),
+        there=there,
+    )
     if view.differences is None:
         pending = () if observation.unknown else scripts.pending(view.target, observation.versions)
         raise _not_at_target(resources.database.shown_url, observation, pending)

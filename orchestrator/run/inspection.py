@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,14 @@ class View:
         self._scripts = scripts
 
     def look(
-        self, *, compared: Collection[DatabaseState] = (), there: str = "the database"
+        self,
+        *,
+        compared: Callable[[Observation], bool] = lambda _: False,
+        there: str = "the database",
     ) -> Observation:
         """Observe the database. An absent one is not connected to: that would make the file.
 
-        In one of the states `compared` it is also compared with the metadata, and told as `there`.
+        Where it is to be `compared`, it is compared with the metadata, and told as `there`.
         """
         from orchestrator.revisions.connections import find_scripts  # imports Alembic
         from orchestrator.revisions.env_py import run_env_py
@@ -66,7 +69,7 @@ class View:
                 versions=environment.versions(),
                 tables=self._resources.database.tables(environment.connection, table, schema),
             )
-            if observation.state in compared:
+            if compared(observation):
                 self.differences = environment.differences(there=there)
                 found = tuple(map(str, self.differences))
                 observation = replace(observation, differences=found)
@@ -134,7 +137,9 @@ def preview(
     # What is behind a database is no matter of its state: that is told by the heads.
     view = View(resources, scripts, target=None if downgrade is None else "heads")
     adopts = policy.unversioned == "adopt" and command is Command.RUN
-    observation = view.look(compared=(DatabaseState.UNVERSIONED,) if adopts else ())
+    observation = view.look(
+        compared=lambda seen: adopts and seen.state is DatabaseState.UNVERSIONED
+    )
     plan = decide(observation, policy, command)
     versions = observation.versions if downgrade is None else view.rows
     revisions: tuple[Revision, ...] = ()

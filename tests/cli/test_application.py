@@ -228,3 +228,64 @@ def test_a_table_in_a_pipe_has_no_trailing_blanks(project: Project) -> None:
 
     assert lines
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "postgresql://u:hunter2@h/db",
+        "database_url:postgresql://u:hunter2@h/db",
+        "postgresql://u:hunter2@h/db?x=1",
+        "u:hunter2@h/db=3",
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_shown(project: Project, typed: str) -> None:
+    """Neither in words, nor as JSON, nor in a traceback."""
+    done = project.run("status", "--json", "--verbose", "--set", typed)
+
+    assert done.code == 2
+    assert "NAME=VALUE" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_an_error_of_this_library_that_an_application_raises_is_redacted_too(module: str) -> None:
+    """It may quote a URL."""
+    (Path(module) / "fails_with_ours.py").write_text(
+        "from orchestrator import ConfigurationError\n"
+        "raise ConfigurationError('bad postgresql://u:hunter2@h/d')\n"
+    )
+
+    with pytest.raises(ConfigurationError) as caught:
+        orchestrator_of("fails_with_ours:app", "--app fails_with_ours:app")
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_empty_value_gives_nothing(project: Project) -> None:
+    """As of a variable of the shell that is not set."""
+    project.chain(1)
+
+    assert project.run("run", "--set", "state_dir=", "--set", "app=").code == 0
+    assert project.state.is_dir()
+    assert not (project.path / "lock").exists()
+
+
+def test_the_journal_of_the_applications_database_is_read(project: Project) -> None:
+    """`logs` finds it by the same settings as `run`."""
+    project.chain(1)
+    project.write(
+        "main.py",
+        """
+        from orchestrator import Orchestrator, Settings
+
+        its = Orchestrator(Settings(database_url="sqlite:///its.db", script_location="migrations"))
+        """,
+    )
+    assert project.run("run", "--app", "main:its").code == 0
+
+    for told in (
+        project.run("logs", "--json", "--app", "main:its"),
+        project.run("logs", "runs", "--json", ORCHESTRATOR_APP="main:its"),
+        project.run("logs", "runs", "--json", "--set", "app=main:its"),
+    ):
+        assert [run["database"] for run in told.json] == ["sqlite:///its.db"], told.stderr

@@ -200,12 +200,14 @@ def follow(source: logs_options.Source) -> None:
 
 
 def _journals(source: logs_options.Source) -> Journals:
-    return journal_paths(
-        source.journal or (),
+    where = options.Where(
         config=source.config,
+        app=source.app,
         database_url=source.database_url,
         script_location=source.script_location,
+        set=source.set,
     )
+    return journal_paths(source.journal or (), where)
 
 
 def _start(source: Reading, named: str | None) -> Start | None:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from orchestrator.cli.logs.output import tell_unreadable
+from orchestrator.cli.making import make_orchestrator
+from orchestrator.cli.options import Where
 from orchestrator.errors import ConfigurationError
 from orchestrator.journal.generations import older
 from orchestrator.journal.reader import Tally
-from orchestrator.run.resources import Resources
-from orchestrator.settings import load
 
 STANDARD_INPUT: Final = "-"
 
@@ -35,21 +35,14 @@ class Journals:
         )
 
 
-def journal_paths(
-    named: Sequence[str],
-    *,
-    config: Path | None = None,
-    database_url: str | None = None,
-    script_location: str | None = None,
-) -> Journals:
+def journal_paths(named: Sequence[str], where: Where) -> Journals:
     """The journals that were named, else the one that the settings lead to.
 
     Raises `ConfigurationError` where the settings cannot be used, or turn the journal off.
     """
     if named:
         return Journals(tuple(named), named=True)
-    settings = load(config, database_url=database_url, script_location=script_location)
-    path = Resources(settings).journal_path
+    path = make_orchestrator(where).resources.journal_path
     if path is None:
         raise ConfigurationError(
             'The journal is turned off (`journal = "off"`). Name one with --journal FILE.',

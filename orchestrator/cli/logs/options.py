@@ -113,8 +113,10 @@ class Source:
 
     journal: JournalFiles = None
     config: options.Config = None
+    app: options.App = None
     database_url: options.DatabaseURL = None
     script_location: options.ScriptLocation = None
+    set: options.Set = None
     json: options.Json = False
 
 

@@ -185,7 +185,10 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
             found = (
                 f"is at {', '.join(observation.versions)}, behind {', '.join(observation.target)}"
             )
-    advice = "To migrate it, use `orchestrator run --mode migrate`."
+    advice = (
+        "To migrate it, use `orchestrator run --mode migrate`; then start again, or save a file "
+        "where a server reloads."
+    )
     return StateRefused(
         f'The database {database} {found}, and `mode` is "require": nothing is migrated. '
         f"Nothing was changed. {advice}",

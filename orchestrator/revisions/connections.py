@@ -98,6 +98,13 @@ def find_scripts(scripts: Scripts, options: PassOptions) -> None:
     scripts.reload()
 
 
+def has_one_database(scripts: Scripts, options: PassOptions) -> None:
+    """Raise `ConfigurationError` if `env.py` migrates several databases; none of them is made."""
+    ready = env_py_ready(scripts, options, options.database)
+    with ready, absent_databases_empty(options.database):
+        only_one_database(scripts, options)
+
+
 def only_one_database(scripts: Scripts, options: PassOptions) -> None:
     """Raise `ConfigurationError` if `env.py` migrates several databases one after the other.
 

@@ -25,6 +25,8 @@ from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions.base import RolledBack, TransactionError
 
 KEPT: Final = "What was committed before that is kept: look at the database before the next start."
+_OF_CODE: Final = (NameError, ImportError, SyntaxError)
+"""Errors of a revision's code, whatever the database has."""
 _STATEMENT_LENGTH: Final = 200
 _BOOTSTRAP: Final = (
     "If the revisions presume tables that the application makes from its models, set "
@@ -65,6 +67,7 @@ def explain_task(
     if (
         was_empty
         and advice is None
+        and not isinstance(error, _OF_CODE)
         and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision))
     ):
         what += f" {_BOOTSTRAP}"

@@ -86,6 +86,12 @@ class Leader:
         return ended
 
     def _warn_of_heads(self, scripts: Scripts) -> None:
+        if not scripts.heads:
+            self._warn(
+                f"The scripts in {scripts.directory.dir} have no revision, so there is nothing "
+                "to migrate.",
+                None,
+            )
         if self._job.target == "heads" and len(scripts.heads) > 1:
             self._warn(
                 f"The scripts have {len(scripts.heads)} heads: {', '.join(scripts.heads)}. `heads` "

@@ -62,7 +62,7 @@ class Runner:
             RunStarted(
                 command=self._job.command,
                 mode=self._settings.mode,
-                target=self._job.target,
+                target=redacted(self._job.target),  # a URL in the wrong place has its password
                 lock_timeout_seconds=self._settings.lock_timeout_seconds,
             ),
             at=self._began_at,  # what was done to get ready is part of the run

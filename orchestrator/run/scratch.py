@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,10 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
 
     Raises `ConfigurationError`, also for a database that exists.
     """
-    with TemporaryDirectory(prefix="orchestrator-") as directory:
+    with (
+        TemporaryDirectory(prefix="orchestrator-") as directory,
+        ExitStack() as stack,
+    ):
         made = url or resources.database.scratch_url(Path(directory))
         if made is None:
             raise ConfigurationError(
@@ -33,6 +36,8 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
                 setting="scratch_url",
             )
         database = database_of(made)
+        if url is not None:
+            stack.enter_context(_locked(resources, url))
         if database.exists():
             raise ConfigurationError(
                 f"The scratch database {database.shown_url} exists already, and it would be "
@@ -57,16 +62,40 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
             database.drop()
 
 
+@contextmanager
+def _locked(resources: Resources, url: str) -> Iterator[None]:
+    """Hold the lock of the database that was named: a run on it waits until it is dropped.
+
+    Raises `ConfigurationError` where somebody works on it.
+    """
+    named = Resources(resources.settings.model_copy(update={"database_url": url}))
+    named.prepare()
+    lock = named.lock()
+    if not lock.try_acquire():
+        raise ConfigurationError(
+            f"The scratch database {named.database.shown_url} is in use: another process holds "
+            "its lock. Nothing was changed. Name one that nobody else uses.",
+            setting="scratch_url",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def refuse_own_database(resources: Resources) -> None:
     """See to it that `env.py` connects to the scratch database, before anything is done there.
 
-    Raises `ConfigurationError` for one that has its own way to a database.
+    And to no other, of which connecting would make a file. Raises `ConfigurationError` for one
+    that has its own way to a database.
     """
-    from orchestrator.revisions.connections import connects_to  # imports Alembic
+    from orchestrator.revisions.connections import connects_to, has_one_database  # imports Alembic
 
     scripts = resources.scripts()
-    own = connects_to(scripts, resources.pass_options(resources.settings.target))
+    options = resources.pass_options(resources.settings.target)
+    own = connects_to(scripts, options)
     if own is None:
+        has_one_database(scripts, options)
         return
     raise ConfigurationError(
         f"{scripts.directory.env_py_location} connects to {own}, and not to the scratch database "

@@ -288,4 +288,4 @@ def test_the_journal_of_the_applications_database_is_read(project: Project) -> N
         project.run("logs", "runs", "--json", ORCHESTRATOR_APP="main:its"),
         project.run("logs", "runs", "--json", "--set", "app=main:its"),
     ):
-        assert [run["database"] for run in told.json] == ["sqlite:///its.db"], told.stderr
+        assert [run["database"] for run in told.json["runs"]] == ["sqlite:///its.db"], told.stderr

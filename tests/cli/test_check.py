@@ -13,6 +13,8 @@ from textwrap import dedent
 import pytest
 
 from orchestrator import Check, ConfigurationError, Difference, Orchestrator, Settings
+from orchestrator.host.directory import StateDirectory, open_shared
+from orchestrator.locks.file import FileLock
 from tests.compat.projects import ENV_PY, Existing, existing
 from tests.projects import Project
 from tests.zygote import Zygote
@@ -428,7 +430,7 @@ class TestAgainstTheMigrations:
         assert not exists or project.database.read_bytes() == b""
 
     def test_a_scratch_database_of_the_users(self, tmp_path: Path) -> None:
-        """For an env.py that goes its own way; it is made, and taken away."""
+        """For an env.py that goes its own way; it is made, and taken away, but for its lock."""
         project = labelled(tmp_path)
         project.replace(
             "migrations/env.py",
@@ -442,7 +444,53 @@ class TestAgainstTheMigrations:
         )
 
         assert done.code == 0, done.stderr
-        assert sorted({*project.path.iterdir()} - {project.path / "__pycache__"}) == before
+        left = {project.path / "__pycache__", project.path / ".scratch.db.orchestrator"}
+        assert sorted({*project.path.iterdir()} - left) == before
+
+    def test_a_scratch_database_that_somebody_works_on(self, tmp_path: Path) -> None:
+        """Its lock is held for as long as it is there: nobody is ready on what will be dropped."""
+        project = labelled(tmp_path)
+        lock = FileLock(StateDirectory.beside(project.database).lock, open_shared)
+        lock.path.parent.mkdir()
+        assert lock.try_acquire()
+        try:
+            done = project.run(
+                "check", "--against", "migrations", "--scratch-url", "sqlite:///app.db"
+            )
+        finally:
+            lock.release()
+
+        assert done.code == 2
+        assert "app.db is in use" in done.stderr
+        assert not project.database.exists()
+
+    def test_an_env_py_of_several_databases(self, tmp_path: Path) -> None:
+        """None of them is made by looking."""
+        project = labelled(tmp_path)
+        env_py = project.path / "migrations/env.py"
+        url = 'context.config.get_main_option("sqlalchemy.url")'
+        one = env_py.read_text()
+        assert url in one
+        env_py.write_text(one + one.replace(url, '"sqlite:///second.db"'))
+
+        done = project.run("check", "--against", "migrations")
+
+        assert done.code == 2
+        assert "migrates more than one database" in done.stderr
+        assert not (project.path / "second.db").exists()
+
+    @pytest.mark.parametrize("against", ["database", "migrations"])
+    def test_a_project_without_revisions(self, tmp_path: Path, against: str) -> None:
+        """An empty database is at its target, and lacks what the models have."""
+        project = labelled(tmp_path)
+        for revision in (project.path / "migrations/versions").glob("*.py"):
+            revision.unlink()
+        project.database.touch()
+
+        done = project.run("check", "--against", against)
+
+        assert done.code == 6, done.stderr
+        assert "table labels is in the models" in done.stdout
 
     def test_a_scratch_database_that_exists(self, tmp_path: Path) -> None:
         """It may be somebody's: refused, and left as it is."""

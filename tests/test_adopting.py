@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 BY_TESTS = {
-    "pip install migration-orchestrator",  # tests/stacks/run.py installs the checkout
+    "pip install ./orchestrator",  # tests/stacks/run.py installs the checkout
     "orchestrator status",  # tests/compat/test_templates.py
     "orchestrator run",
     'orchestrator revision --autogenerate -m "second"',  # tests/compat/test_authoring.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,8 @@ class Existing(Project):
         text = file.read_text()
         assert old in text, f"{old!r} is not in {file}"
         file.write_text(text.replace(old, new))
+        # Python takes bytecode for its source's by size and whole seconds.
+        Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
 
 def existing(path: Path, *, env: str = ENV_PY, ini: str = INI, models: str = MODELS) -> Existing:

@@ -19,6 +19,8 @@ from orchestrator import DatabaseUnavailable, Orchestrator, Settings, TaskFailed
 from tests.projects import Finished, Project, finish
 
 KIB = 1024
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""What is compiled would be cut short, too. Another environment remembers nothing of this one."""
 
 
 LIMITED = """
@@ -72,8 +74,7 @@ def begin(project: Project, *arguments: str, limit: int) -> subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-c", LIMITED, str(limit), *arguments],
         cwd=project.path,
-        # A source that it compiles would leave bytecode that is cut short.
-        env=project.environment(PYTHONDONTWRITEBYTECODE="1"),
+        env=project.environment(**NO_BYTECODE),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -162,7 +163,7 @@ class TestBefore:
             run_migrations()
             """,
         )
-        leader = project.start("run")
+        leader = project.start("run", **NO_BYTECODE)
         assert leader.stderr is not None
         next(line for line in leader.stderr if "upgrade 1/1" in line)
         waiter = begin(project, "run", limit=(project.state / "journal.jsonl").stat().st_size)
@@ -226,7 +227,7 @@ class TestInTheMiddle:
         size = journal.stat().st_size
         assert start(project, limit=size + 600).code == 0
         assert not journal.read_bytes().endswith(b"\n")
-        assert project.run("run", "--json").code == 0
+        assert project.run("run", "--json", **NO_BYTECODE).code == 0
         whole: list[Any] = []
         torn = 0
         for line in journal.read_text()[size:].splitlines():

@@ -136,8 +136,8 @@ class Inspection:
 
     @property
     def at_target(self) -> bool:
-        """Whether an application may serve on this database as it is."""
-        return self.state == "current"
+        """Whether a run would find nothing to do, also as there are no revisions at all."""
+        return self.state == "current" or (self.state in ("absent", "empty") and not self.heads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

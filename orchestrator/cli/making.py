@@ -32,6 +32,10 @@ def make_orchestrator(where: Where, **settings: Any) -> Orchestrator:
         }.items()
         if value is not None
     }
+    for name, value in by_option.items():
+        if value == "":
+            # A variable of the shell that is not set, perhaps: another database would be meant.
+            raise UsageError(f"{OPTIONS[name]} is empty. Give it a value, or leave it out.")
     given = {**by_set, **by_option}
     try:
         loaded = load(where.config, **given)

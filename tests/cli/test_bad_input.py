@@ -89,6 +89,7 @@ CASES = {
     "wrong option": Case("run --bootstrap creat", 2, ("--bootstrap", "upgrade", "create"), USAGE),
     "wrong log": Case("run --log loud", 2, ("--log", "auto", "console", "json", "off"), USAGE),
     "wrong set": Case("run --set mode", 2, ("--set must read", "NAME=VALUE"), USAGE),
+    "empty option": Case("run --database-url ''", 2, ("--database-url is empty",), USAGE),
     "unknown set": Case("run --set mod=x", 2, ("--set mod", "Did you mean `mode`?")),
     "wrong value by set": Case("run --set mode=x", 2, ("--set mode", "migrate or follow")),
     "wrong list by set": Case("run --set x_args=a=b", 2, ("--set x_args", "JSON")),

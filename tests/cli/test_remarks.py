@@ -176,3 +176,13 @@ def test_an_alter_that_cannot_be_written_down(project: Project) -> None:
     assert failed.code == 2
     assert "`render_as_batch=True`" in failed.stderr
     assert "that read the database" not in failed.stderr
+
+
+def test_a_project_without_revisions_is_told(project: Project) -> None:
+    """By `run`, which is ready; and `status --check` says the same of the database."""
+    done = project.run("run", "--json")
+
+    assert (done.code, done.json["outcome"]) == (0, "ready")
+    (warning,) = done.json["warnings"]
+    assert "have no revision" in warning
+    assert project.run("status", "--check").code == 0

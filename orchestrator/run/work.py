@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.databases.base import Database
 from orchestrator.decision.plan import Command, Job, Plan, Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.events import (
     Event,
     PlanMade,
@@ -56,7 +56,8 @@ class Outcome:
 class Work:
     """One job, done in one pass. `cancelled` is asked between steps.
 
-    A cancellation ends the generator instead of raising: what has run is then committed.
+    A cancellation ends the generator instead of raising, so that what has run is committed. Where
+    nothing has, it raises `Interrupted`, and nothing of the pass is kept, no version table either.
     """
 
     def __init__(
@@ -83,8 +84,7 @@ class Work:
         self._tell(observation)
         outcome.plan = decide(observation, self._job.policy, self._job.command)
         if outcome.plan and self._cancelled():
-            outcome.cancelled = True
-            return
+            raise Interrupted
         if outcome.plan:
             self._announce(environment, outcome.plan, observation.versions)
         for task in outcome.plan.tasks:
@@ -169,6 +169,8 @@ class Work:
         for position, step in enumerate(steps, start=1):
             # Only between revisions: a table without its stamp would be nobody's.
             if step.revision is not None and self._cancelled():
+                if not (self.outcome.ran or self.outcome.tasks):
+                    raise Interrupted
                 self.outcome.cancelled = True
                 return
             yield from self._step(task, step, position, total)

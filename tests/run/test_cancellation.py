@@ -82,13 +82,6 @@ def versions(project: Project) -> list[str]:
         connection.close()
 
 
-def versions_or_none(project: Project) -> list[str]:
-    try:
-        return versions(project)
-    except sqlite3.OperationalError:
-        return []
-
-
 @pytest.fixture
 def held(project: Project) -> Iterator[FileLock]:
     """The project's lock, held by somebody else."""
@@ -226,16 +219,29 @@ class TestWhileARevisionRuns:
         assert [task.task for task in report.tasks] == ["create", "stamp"]
         assert versions(gated) == ["r3"]
 
-    async def test_before_any_task(self, gated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is cancelled before it has begun does nothing at all."""
-        watched = Watched(gated, bootstrap="create")
+    @pytest.mark.parametrize("existed", [False, True])
+    @pytest.mark.parametrize("bootstrap", ["create", "upgrade"])
+    @pytest.mark.parametrize("transaction", ["run", "revision"])
+    async def test_before_any_task(
+        self,
+        gated: Project,
+        transaction: str,
+        bootstrap: str,
+        existed: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What is cancelled before it has begun does nothing at all: no version table, no file."""
+        if existed:
+            gated.database.touch()
+        watched = Watched(gated, bootstrap=bootstrap, transaction=transaction)
 
         monkeypatch.setattr("orchestrator.run.threads.Cancellation.is_requested", lambda _: True)
         with anyio.fail_after(DEADLINE_SECONDS):
             report = await watched.orchestrator.run()
 
         assert (report.outcome, report.applied, report.tasks) == ("cancelled", (), ())
-        assert not versions_or_none(gated)
+        assert gated.database.exists() == existed
+        assert not existed or gated.database.stat().st_size == 0
 
     async def test_after_the_last_revision(self, gated: Project) -> None:
         """A cancellation that comes when all revisions have begun ends in `database_ready`."""

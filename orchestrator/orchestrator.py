@@ -173,7 +173,8 @@ class Orchestrator:
         """Look at the database, its pending revisions and its lock; touches nothing."""
         from orchestrator.run.inspection import inspect  # no run needs it
 
-        return await to_thread.run_sync(self._look, partial(inspect, self._resources))
+        look = partial(inspect, self._resources, self._policy())
+        return await to_thread.run_sync(self._look, look)
 
     async def plan(self, *, sql: bool = False, downgrade: str | None = None) -> Preview:
         """What `run` would do now, and its SQL if asked for; touches nothing.

@@ -125,19 +125,21 @@ class LockReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
-    """What `inspect()` saw; nothing was touched. `pending` is in the order of an upgrade."""
+    """What `inspect()` saw; nothing was touched. `pending` is in the order of an upgrade.
+
+    `unknown` are those of the versions that no script has. `at_target` says whether a run would
+    find nothing to do, and `refused` what it would say where it does not touch such a state.
+    """
 
     database: str
     state: str
     versions: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
+    at_target: bool
+    refused: str | None = None
     lock: LockReport
-
-    @property
-    def at_target(self) -> bool:
-        """Whether a run would find nothing to do, also as there are no revisions at all."""
-        return self.state == "current" or (self.state in ("absent", "empty") and not self.heads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,6 +85,7 @@ def test_an_inspection_and_a_preview_have_the_fields_of_the_design() -> None:
         versions=("r1",),
         heads=("r1",),
         pending=(),
+        at_target=True,
         lock=LockReport(held=True, holder=HOLDER),
     )
 
@@ -92,12 +93,14 @@ def test_an_inspection_and_a_preview_have_the_fields_of_the_design() -> None:
         "database",
         "state",
         "versions",
+        "unknown",
         "heads",
         "pending",
+        "at_target",
+        "refused",
         "lock",
     ]
     assert to_jsonable(inspection)["lock"]["holder"]["since"] == "2030-01-02T03:04:05+00:00"
-    assert inspection.at_target
     assert [field.name for field in fields(Preview)] == [
         "state",
         "tasks",

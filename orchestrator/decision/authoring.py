@@ -23,7 +23,7 @@ _ADVICE: Final = {
     DatabaseState.UNVERSIONED: (
         "If the tables are as those revisions make them, use `orchestrator stamp heads`; if the "
         f"application makes them from its models, set {by_setting('unversioned', 'adopt')} and use "
-        "`orchestrator run`."
+        "`{run}`."
     ),
     DatabaseState.UNRECOGNISED: (
         "Get the file back, as from another branch of the repository, and `orchestrator "
@@ -32,11 +32,13 @@ _ADVICE: Final = {
 }
 
 
-def require_heads(observation: Observation, *, upgrade: str = "orchestrator run") -> None:
+def require_heads(
+    observation: Observation, *, upgrade: str = "orchestrator run", run: str = "orchestrator run"
+) -> None:
     """Raise `StateRefused` unless the database is at the heads, which the revision follows.
 
     `observation.target` are the heads. Where there is none yet, an absent or empty database is
-    at them. `upgrade` is the command that leads there.
+    at them. `upgrade` is the command that leads there, `run` the one that migrates.
     """
     if observation.state is not DatabaseState.UNRECOGNISED and not observation.missing:
         return
@@ -46,6 +48,7 @@ def require_heads(observation: Observation, *, upgrade: str = "orchestrator run"
         "unknown": ", ".join(observation.unknown),
         "missing": ", ".join(observation.missing),
         "upgrade": upgrade,
+        "run": run,
     }
     raise StateRefused(
         f"{found} No revision was written. {advice}".format_map(names),

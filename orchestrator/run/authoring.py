@@ -33,10 +33,14 @@ class Output(StringIO):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HandedOver:
-    """What Alembic's function returned, and each database that it looked at beside the heads."""
+    """What Alembic's function returned, and each database that it looked at beside the heads.
+
+    `upgrade` is the command that leads to the heads.
+    """
 
     returned: Any
     observations: tuple[Observation, ...]
+    upgrade: str
 
 
 class Authoring:
@@ -87,7 +91,14 @@ class Authoring:
                 error.say("Nothing was changed.")
             self._resources.without_secrets(error)
             raise
-        return HandedOver(returned=returned, observations=tuple(self._observations))
+        return HandedOver(
+            returned=returned, observations=tuple(self._observations), upgrade=self._upgrade
+        )
+
+    @property
+    def _upgrade(self) -> str:
+        reaches = self._resources.settings.target == _HEADS
+        return self._resources.migrating if reaches else f"orchestrator upgrade {_HEADS}"
 
     def _pass_options(self) -> PassOptions:
         database = self._resources.database
@@ -111,11 +122,6 @@ class Authoring:
         )
         self._observations.append(observation)
         if self._autogenerates:
-            target = self._resources.settings.target
-            reaches = target == _HEADS
-            require_heads(
-                observation,
-                upgrade="orchestrator run" if reaches else f"orchestrator upgrade {_HEADS}",
-            )
+            require_heads(observation, upgrade=self._upgrade, run=self._resources.migrating)
             if not several:
                 environment.metadata()

@@ -64,14 +64,14 @@ def _differences(resources: Resources, there: str) -> tuple[Difference, ...]:
     )
     if view.differences is None:
         pending = () if observation.unknown else scripts.pending(view.target, observation.versions)
-        raise _not_at_target(resources.database.shown_url, observation, pending)
+        raise _not_at_target(resources, observation, pending)
     return view.differences
 
 
 def _not_at_target(
-    shown_url: str, observation: Observation, pending: Sequence[Revision]
+    resources: Resources, observation: Observation, pending: Sequence[Revision]
 ) -> StateRefused:
-    migrate = "Migrate it first, with `orchestrator run`"
+    migrate = f"Migrate it first, with `{resources.migrating}`"
     match observation.state:
         case DatabaseState.ABSENT:
             found, first = "does not exist", migrate
@@ -93,7 +93,7 @@ def _not_at_target(
         "`orchestrator check --against migrations`."
     )
     return StateRefused(
-        f"The database {shown_url} {found}: only one that is at its target can be compared with "
+        f"The database {resources.database.shown_url} {found}: only one that is at its target can be compared with "
         f"the models. Nothing was changed. {advice}",
         state=observation.state,
         found=observation.unknown or observation.versions or observation.tables,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decision.plan import Command, Policy, Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, StateRefused
 from orchestrator.locks.file import is_held
 from orchestrator.results import Difference, Drop, Inspection, LockReport, Preview, Revision
 from orchestrator.run.resources import Resources
@@ -92,20 +92,34 @@ class View:
         return observe(self._scripts, self.target, exists=exists, versions=versions, tables=tables)
 
 
-def inspect(resources: Resources) -> Inspection:
+def inspect(resources: Resources, policy: Policy) -> Inspection:
     """What the database is like and what is pending. Raises an `OrchestratorError`."""
     scripts = resources.scripts()
     observation = View(resources, scripts).look()
     target = resources.settings.target
     pending = () if observation.unknown else scripts.pending(target, observation.versions)
+    at_target, refused = False, None
+    if not _adopts(policy, observation):  # nobody has compared
+        try:
+            at_target = not decide(observation, policy)
+        except StateRefused as refusal:
+            refused = str(refusal)
     return Inspection(
         database=resources.database.shown_url,
         state=observation.state,
         versions=observation.versions,
+        unknown=observation.unknown,
         heads=scripts.heads,
         pending=pending,
+        at_target=at_target,
+        refused=refused,
         lock=inspect_lock(resources),
     )
+
+
+def _adopts(policy: Policy, seen: Observation) -> bool:
+    """Whether what a run does depends on how the database differs from the metadata."""
+    return policy.unversioned == "adopt" and seen.state is DatabaseState.UNVERSIONED
 
 
 def inspect_lock(resources: Resources) -> LockReport:
@@ -136,9 +150,8 @@ def preview(
     target = resources.settings.target if downgrade is None else downgrade
     # What is behind a database is no matter of its state: that is told by the heads.
     view = View(resources, scripts, target=None if downgrade is None else "heads")
-    adopts = policy.unversioned == "adopt" and command is Command.RUN
     observation = view.look(
-        compared=lambda seen: adopts and seen.state is DatabaseState.UNVERSIONED
+        compared=lambda seen: command is Command.RUN and _adopts(policy, seen)
     )
     plan = decide(observation, policy, command)
     versions = observation.versions if downgrade is None else view.rows

@@ -143,6 +143,12 @@ class Resources:
             return None
         return self.settings.journal or self.directory.journal
 
+    @property
+    def migrating(self) -> str:
+        """The command that migrates the database, for advice."""
+        only = "" if self.settings.mode == "migrate" else " --mode migrate"
+        return f"orchestrator run{only}"
+
     def prepare(self) -> str | None:
         """Make the directories; says what somebody should know of it.
 

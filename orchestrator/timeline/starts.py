@@ -7,12 +7,12 @@ do those that come a little later and find nothing left to do. Durations and off
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from orchestrator.timeline.figures import ended_seconds
-from orchestrator.timeline.runs import Run
+from orchestrator.timeline.runs import Run, Wait
 
 LATE_SECONDS: Final = 5.0
 """How long after the last run of a start one may begin that came late to it.
@@ -94,7 +94,8 @@ def starts_of(runs: Iterable[Run]) -> list[Start]:
 def rows_of(start: Start) -> list[Row]:
     """The rows of a start's picture: who led first, then the others as they began."""
     first = sorted(start.runs, key=lambda run: run.role != "led")
-    return [_row(run, start) for run in first]
+    until = _reach(start.runs)
+    return [_row(run, start, until[run.run_id]) for run in first]
 
 
 def length_of(start: Start) -> float:
@@ -140,16 +141,33 @@ def _reach(runs: Sequence[Run]) -> dict[str, datetime]:
     """Until when each run is known to have lasted.
 
     A leader deep in a long revision says nothing for a while; that somebody waits for it
-    shows that it is still there.
+    shows that it is still there. One that was killed held its lock until the first of those
+    who waited for it got that.
     """
     until: dict[str, datetime] = {}
+    unfinished: set[str | None] = set()
     for run in runs:
         until[run.run_id] = max(run.last_at, until.get(run.run_id, run.last_at))
+        if run.outcome == "unfinished":
+            unfinished.add(run.run_id)
+    followed: dict[str, datetime] = {}
     for run in runs:
         for wait in run.waits:
             if wait.run_id in until:
                 until[wait.run_id] = max(until[wait.run_id], wait.began_at)
+            if wait.run_id in unfinished and wait.run_id is not None:
+                waited = _end_of(wait, run)
+                followed[wait.run_id] = min(waited, followed.get(wait.run_id, waited))
+    for run_id, moment in followed.items():
+        until[run_id] = max(until[run_id], moment)
     return until
+
+
+def _end_of(wait: Wait, run: Run) -> datetime:
+    """When a run had waited enough: for that lock, or for its turn among others."""
+    spans = (span for span in run.spans if span.kind == "waiting")
+    ends = (span.ended_at for span in spans if span.ended_at >= wait.began_at)
+    return next(ends, wait.began_at)
 
 
 def _start(runs: Sequence[Run]) -> Start:
@@ -171,7 +189,7 @@ def _start(runs: Sequence[Run]) -> Start:
     )
 
 
-def _row(run: Run, start: Start) -> Row:
+def _row(run: Run, start: Start, until: datetime) -> Row:
     spans = [
         RowSpan(
             kind=span.kind,
@@ -185,8 +203,14 @@ def _row(run: Run, start: Start) -> Row:
     ]
     if run.outcome == "ready":
         since = spans[-1].to_seconds if spans else _seconds(start.began_at, run.began_at)
-        until = max(since, length_of(start))
-        spans.append(RowSpan(kind="ready", from_seconds=since, to_seconds=until))
+        spans.append(
+            RowSpan(kind="ready", from_seconds=since, to_seconds=max(since, length_of(start)))
+        )
+    ended = ended_seconds(run, start.began_at)
+    if run.outcome == "unfinished":
+        ended = max(ended, _seconds(start.began_at, until))
+        if spans and spans[-1].kind == "migrating":
+            spans[-1] = replace(spans[-1], to_seconds=ended)
     return Row(
         run_id=run.run_id,
         host=run.host,
@@ -196,7 +220,7 @@ def _row(run: Run, start: Start) -> Row:
         outcome=run.outcome,
         waited_seconds=run.waited_seconds,
         duration_seconds=run.duration_seconds,
-        ended_seconds=ended_seconds(run, start.began_at),
+        ended_seconds=ended,
         spans=tuple(spans),
     )
 

@@ -79,7 +79,9 @@ class _Story:
         was, its_work, since = self.span
         if (was, its_work) == (kind, work):
             return
-        if since < self.now:
+        # Of who was killed, what was begun is all that is known.
+        killed_at_work = kind == "unfinished" and its_work.revision is not None
+        if since < self.now or killed_at_work:
             self.spans.append(
                 Span(
                     kind=was,
@@ -169,7 +171,7 @@ class _Story:
 
     def run(self) -> Run:
         first, last = self.entries[0], self.entries[-1]
-        self._turn(last.at, "ended")
+        self._turn(last.at, self.outcome)
         waited_seconds = self.waited_seconds + sum(
             seconds + max(0.0, (self.now - since).total_seconds())
             for since, seconds in self.waiting.values()

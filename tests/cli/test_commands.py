@@ -225,8 +225,11 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
         "database": chained.url,
         "state": "absent",
         "versions": [],
+        "unknown": [],
         "heads": ["r2"],
         "pending": pending,
+        "at_target": False,
+        "refused": None,
         "lock": {"held": False, "holder": None},
     }
     assert plan.json == {
@@ -238,6 +241,44 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
     }
     assert chained.run("run").code == 0
     assert chained.run("status", "--check").code == 0
+
+
+def test_status_says_that_no_script_has_a_version(chained: Project) -> None:
+    """What is pending cannot be told then, and what a run would say is said."""
+    chained.run("run")
+    chained.rows("UPDATE alembic_version SET version_num = 'later'")
+
+    status = chained.run("status", "--check")
+
+    assert status.code == 6
+    assert "versions  later (no script has later)" in status.stdout
+    assert "pending   cannot be told" in status.stdout
+    assert "`orchestrator run` refuses it: The database is at later" in status.stdout
+    accepted = chained.run("status", "--check", "--set", "unrecognised=accept")
+    assert accepted.code == 0
+    assert "refuses" not in accepted.stdout
+
+
+def test_status_of_a_project_without_a_revision_file_says_so(chained: Project) -> None:
+    """A database that came from somewhere else is not told to have nothing pending."""
+    chained.run("run")
+    for file in (chained.path / "migrations" / "versions").glob("*.py"):
+        file.unlink()
+
+    status = chained.run("status")
+
+    assert "heads     none: there is no revision file" in status.stdout
+    assert "pending   cannot be told" in status.stdout
+
+
+@pytest.mark.parametrize("mode", ["require", "follow"])
+def test_a_plan_says_that_the_mode_leaves_it_to_others(chained: Project, mode: str) -> None:
+    """What `run` would do is what it does with another mode, and that is named."""
+    plan = chained.run("plan", "--set", f"mode={mode}")
+
+    assert plan.code == 0
+    assert f'`mode` is "{mode}"' in plan.stdout
+    assert "`orchestrator run --mode migrate`" in plan.stdout
 
 
 def test_the_sql_of_a_plan_does_what_run_would(chained: Project) -> None:

@@ -320,6 +320,39 @@ def test_a_silent_leader_and_who_waits_for_it_form_one_start() -> None:
     assert len(starts_of([leader, stranger])) == 2
 
 
+def killed_and_followed() -> tuple[Run, Run]:
+    """A leader that said nothing after it had begun its second revision, and who took over."""
+    told = list(led())
+    second = [n for n, (_, event) in enumerate(told) if isinstance(event, RevisionStarted)][1]
+    leader = a_run(*told[: second + 1], run_id="leader")
+    waiting = LockWaiting(lock="file", holder=HOLDER, waited_seconds=0.0)
+    took_over = a_run(
+        (0.1, STARTED),
+        (0.2, waiting),
+        (9.0, LockAcquired(lock="file", waited_seconds=8.8)),
+        *((offset + 9.0, event) for offset, event in led() if offset > 0.02),
+        run_id="waiter",
+    )
+    return leader, took_over
+
+
+def test_a_leader_that_was_killed_was_in_its_revision_until_another_had_the_lock() -> None:
+    """The picture shows what it was at when it died, for as long as that kept others out."""
+    (start,) = starts_of(killed_and_followed())
+    [row] = [row for row in rows_of(start) if row.run_id == "leader"]
+    last = row.spans[-1]
+    assert (last.kind, last.revision) == ("migrating", REVISIONS[1][0])
+    assert (last.to_seconds, row.ended_seconds) == (9.0, 9.0)
+
+
+def test_a_leader_that_was_killed_and_that_nobody_waited_for() -> None:
+    """What it was at is in the picture, with no length of its own."""
+    (start,) = starts_of(killed_and_followed()[:1])
+    [row] = rows_of(start)
+    assert row.spans[-1].revision == REVISIONS[1][0]
+    assert row.spans[-1].from_seconds == row.spans[-1].to_seconds == row.ended_seconds
+
+
 LATE = LATE_SECONDS + 1.481
 """The last moment, from the beginning of a start of `led`, at which one comes late to it."""
 

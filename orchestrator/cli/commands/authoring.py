@@ -216,7 +216,7 @@ def current(
     lacking = [one for seen in done.observations for one in seen.missing]
     if check_heads and (lacking or any(seen.unknown for seen in done.observations)):
         if lacking:
-            _warn(f"The database lacks {', '.join(lacking)}. `orchestrator run` brings it there.")
+            _warn(f"The database lacks {', '.join(lacking)}. `{done.upgrade}` brings it there.")
         raise typer.Exit(_NOT_AT_HEADS)
 
 

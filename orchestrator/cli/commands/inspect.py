@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio
 import typer
@@ -22,8 +22,14 @@ from orchestrator.cli.output import (
 )
 from orchestrator.results import Inspection, LockReport, Preview, Revision
 
-_NOT_AT_TARGET = 6
-_COLOURS = {"current": "green", "behind": "yellow", "absent": "yellow", "empty": "yellow"}
+_NOT_AT_TARGET: Final = 6
+_NOT_BY_RUN: Final = {
+    "require": '`mode` is "require", so `orchestrator run` refuses to start; '
+    "`orchestrator run --mode migrate` does it.",
+    "follow": '`mode` is "follow", so `orchestrator run` waits until another process has done it; '
+    "`orchestrator run --mode migrate` does it.",
+}
+_COLOURS: Final = {"current": "green", "behind": "yellow", "absent": "yellow", "empty": "yellow"}
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +56,8 @@ def status(
         print_json(inspection)
     else:
         print_table(_status_table(inspection))
+        if inspection.refused:
+            stdout().print(f"[bold red]`orchestrator run` refuses it[/]: {plainly(inspection.refused)}")
     if check and not inspection.at_target:
         raise typer.Exit(_NOT_AT_TARGET)
 
@@ -85,6 +93,8 @@ def plan(
         print_json(found)
     elif not sql:
         stdout().print(plan_text(found))
+        if found.tasks and downgrade is None and orchestrator.settings.mode != "migrate":
+            stdout().print(_NOT_BY_RUN[orchestrator.settings.mode])
 
 
 def _status_table(found: Inspection) -> Table:
@@ -94,11 +104,19 @@ def _status_table(found: Inspection) -> Table:
     state = f"[bold {_COLOURS.get(found.state, 'red')}]{found.state}[/]"
     table.add_row("database", plainly(found.database))
     table.add_row("state", state)
-    table.add_row("versions", plainly(", ".join(found.versions) or "none"))
-    table.add_row("heads", plainly(", ".join(found.heads) or "none"))
-    table.add_row("pending", _lines(found.pending) or "none")
+    table.add_row("versions", _versions(found))
+    table.add_row("heads", plainly(", ".join(found.heads) or "none: there is no revision file"))
+    pending = "cannot be told" if found.unknown else _lines(found.pending) or "none"
+    table.add_row("pending", pending)
     table.add_row("lock", _lock(found.lock))
     return table
+
+
+def _versions(found: Inspection) -> str:
+    told = plainly(", ".join(found.versions) or "none")
+    if not found.unknown:
+        return told
+    return f"{told} [red](no script has {plainly(', '.join(found.unknown))})[/]"
 
 
 def _lock(lock: LockReport) -> str:

@@ -95,6 +95,7 @@ def list_of(start: Start, numbers: dict[RowSpan, int]) -> list[tuple[str, str, s
         (item.revision, (item.began_at - start.began_at).total_seconds()): item.duration_seconds
         for run in start.runs
         for item in run.revisions
+        if item.fate != "unknown"
     }
     listed = []
     for span, number in list(numbers.items())[:_LISTED_REVISIONS]:

@@ -109,7 +109,7 @@ class _Bar:
         return "".join(labels), "".join(rule)
 
     def row(self, row: Row, numbers: dict[RowSpan, int]) -> Text:
-        cells = [(" ", "")] * self._width
+        cells, end = [(" ", "")] * self._width, 0
         for span in row.spans:
             since, until = self._cell(span.from_seconds), self._cell(span.to_seconds)
             if span.kind == "ready":
@@ -118,9 +118,11 @@ class _Bar:
                 until = max(until, since + 1)  # no revision is too short to be seen
             drawn = self._drawn(span, numbers.get(span), min(until, self._width) - since)
             cells[since : since + len(drawn)] = drawn
+            end = since + len(drawn)
         if row.outcome != "ready":
             mark = getattr(self._glyphs, row.outcome)
-            cells[min(self._cell(row.ended_seconds), self._width - 1)] = mark, _STYLES[row.outcome]
+            end = max(end, self._cell(row.ended_seconds))
+            cells[min(end, self._width - 1)] = mark, _STYLES[row.outcome]
         text = Text()
         for style, alike in itertools.groupby(cells, key=lambda cell: cell[1]):
             text.append("".join(char for char, _ in alike), style=style)

@@ -203,7 +203,7 @@ def test_a_pyproject_that_is_named_is_read_as_one(tmp_path: Path) -> None:
         (
             "o.toml",
             "bootstrap = 'creat'",
-            "o.toml: The value of the key `bootstrap` is wrong: `bootstrap` must be upgrade",
+            "o.toml: The value of the key `bootstrap` is wrong: it must be upgrade",
         ),
         ("o.toml", "bootstrap = 3", "must be upgrade or create"),
         ("o.toml", "target = 3", "o.toml: The value of the key `target` is wrong"),
@@ -409,7 +409,7 @@ def test_another_section_is_read_instead(tmp_path: Path) -> None:
 @pytest.mark.parametrize("section", ["", "DEFAULT"])
 def test_a_section_is_one_that_alembic_can_read(section: str) -> None:
     """Alembic takes neither."""
-    with pytest.raises(ConfigurationError, match="`alembic_section` must be the name"):
+    with pytest.raises(ConfigurationError, match="`alembic_section` is wrong: it must be the name"):
         Settings(alembic_section=section)
 
 

@@ -31,7 +31,8 @@ def orchestrator_of(name: str, where: str) -> Orchestrator:
     if not (module and colon and path):
         raise _error(f"{where} must read MODULE:OBJECT, such as main:app.")
     with stdout_kept_clean():
-        found = _object(module, path, where)
+        # Brackets, as one server has them, say the same: a factory is called.
+        found = _object(module, path.removesuffix("()"), where)
         if inspect.isroutine(found) or isinstance(found, functools.partial):
             found = _made_by(found, where)
     candidates = [found] if isinstance(found, Orchestrator) else list(_held_by(found))
@@ -62,8 +63,20 @@ def _object(module: str, path: str, where: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError as error:
-            raise _error(f"{where}: {module} has no `{path}`.") from error
+            raise _error(f"{where}: {module} has no `{path}`.{_perhaps(found)}") from error
     return found
+
+
+def _perhaps(module: Any) -> str:
+    """What may have been meant: the applications, orchestrators and factories that are there."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, Orchestrator)
+        or hasattr(value, "router")
+        or (inspect.isfunction(value) and "app" in name and value.__module__ == module.__name__)
+    ]
+    return f" It has {', '.join(f'`{name}`' for name in names)}." if names else ""
 
 
 def _made_by(factory: Any, where: str) -> Any:

@@ -47,8 +47,11 @@ def make_orchestrator(where: Where, **settings: Any) -> Orchestrator:
             raise
         name = error.setting
         option = OPTIONS[name] if name in by_option else f"--set {name}"
+        message = str(error).replace(f"the argument `{name}`", f"`{option}`")
+        if option not in message:
+            message = f"{option}: {message}"
         raise ConfigurationError(
-            f"{option}: {error}", setting=name, source=option, allowed=error.allowed
+            message, setting=name, source=option, allowed=error.allowed
         ) from None
 
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from typing import Any, Final
 
 import typer
@@ -81,10 +82,14 @@ def print_sql(sql: str) -> None:
 
 def plainly(text: str) -> str:
     """Text of somebody else's, safe to print: no markup and no terminal escapes."""
-    shown = "".join(
-        char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text
+    return escape(visible(text))
+
+
+def visible(text: str) -> str:
+    """Text of somebody else's without terminal escapes; its lines stay lines."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text
     )
-    return escape(shown)
 
 
 def report_interrupt() -> None:
@@ -166,7 +171,9 @@ def print_error(error: OrchestratorError, *, verbose: bool, hiding: Iterable[Hid
     """Tell an error on stderr; its traceback only if asked for, and never a password."""
     console = stderr()
     if verbose:
-        text = redacted("".join(traceback.format_exception(error)))
+        lines = traceback.format_exception(error)
+        lines = lines[: -len(traceback.format_exception_only(error))]  # which follows below
+        text = redacted("".join(lines))
         for hide in hiding:
             text = hide(text)
         console.print(plainly(text), style="dim")
@@ -175,20 +182,23 @@ def print_error(error: OrchestratorError, *, verbose: bool, hiding: Iterable[Hid
 
 def failed_before_running(command: str) -> Callable[[OrchestratorError], RunReport]:
     """The report of a run that could not begin."""
+    return lambda error: replace(
+        stopped_before_running(command), outcome="failed", error=error.report()
+    )
 
-    def report(error: OrchestratorError) -> RunReport:
-        return RunReport(
-            run_id="",
-            outcome="failed",
-            command=command,
-            led=False,
-            state_before=None,
-            versions=(),
-            applied=(),
-            tasks=(),
-            waited_seconds=0.0,
-            duration_seconds=0.0,
-            error=error.report(),
-        )
 
-    return report
+def stopped_before_running(command: str) -> RunReport:
+    """The report of a run that somebody did not let begin."""
+    return RunReport(
+        run_id="",
+        outcome="cancelled",
+        command=command,
+        led=False,
+        state_before=None,
+        versions=(),
+        applied=(),
+        tasks=(),
+        waited_seconds=0.0,
+        duration_seconds=0.0,
+        error=None,
+    )

@@ -156,5 +156,6 @@ def _summary(report: RunReport) -> str:
             kept = f"{revisions} kept" if number else "nothing was changed"
             return f"[bold yellow]cancelled[/] after {took}: {kept}"
         case _:
-            kept = f"{revisions} kept" if number else "nothing was kept"
-            return f"[bold red]failed[/] after {took}: {kept}"
+            # What else is intact, the error itself has said.
+            kept = f": {revisions} kept" if number else ""
+            return f"[bold red]failed[/] after {took}{kept}"

@@ -27,14 +27,13 @@ from orchestrator.events import (
     RunFailed,
     RunStarted,
     StateObserved,
-    TaskFailed,
     TaskStarted,
     TaskSucceeded,
     Warned,
     to_dict,
 )
 from orchestrator.results import to_jsonable
-from orchestrator.timeline.wording import duration, printable, process, sentence, short
+from orchestrator.timeline.wording import brief, duration, printable, process, short
 
 _FRAMES_A_SECOND: Final = 10
 _WIDEST_BAR: Final = 48
@@ -179,8 +178,4 @@ def _waiting_for(event: LockWaiting) -> str:
 
 def _sentence(event: Event) -> str:
     values = to_dict(event)
-    if isinstance(event, TaskFailed):
-        return f"{printable(event.task)} failed"
-    if isinstance(event, RunFailed):
-        return f"failed with exit code {event.exit_code}"
-    return sentence(values["event"], values)
+    return brief(values["event"], values)

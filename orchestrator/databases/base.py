@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Dialect
 
 from orchestrator.databases.secrets import Secrets
 from orchestrator.databases.url import redact, secrets_of
-from orchestrator.errors import DatabaseUnavailable
+from orchestrator.errors import DatabaseUnavailable, by_setting
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder
 
@@ -74,7 +74,10 @@ class Database(ABC):
         return None
 
     def discard_empty(self) -> None:  # noqa: B027 - most make nothing
-        """Take away what a try that failed has made, if there is nothing in it."""
+        """Take away what a try that failed has made, if there is nothing in it.
+
+        Also from under somebody who opened it without waiting for the migration.
+        """
 
     def scratch_url(self, directory: Path) -> str | None:
         """The URL, with its secrets, of a database in this directory that `env.py` can take.
@@ -199,6 +202,12 @@ def as_versions(rows: Iterable[object]) -> tuple[str, ...]:
     return tuple(sorted(told))
 
 
+WAIT_LONGER: Final = (
+    f"Start again when that has ended, or wait longer: set {by_setting('connect_timeout_seconds')}."
+)
+"""What to do about a database that is busy with another process's work."""
+
+
 def patiently(
     ask: Callable[[], T], *, timeout_seconds: float, interrupted: Callable[[], None]
 ) -> T:
@@ -217,8 +226,8 @@ def patiently(
                 raise
             if waited >= timeout_seconds:
                 raise DatabaseUnavailable(
-                    f"The database {error.url} was busy for {waited:.1f} s: another process is "
-                    "writing to it all the time.",
+                    f"The database {error.url} was busy for {waited:.1f} s: another process was "
+                    f"writing to it all that time. {WAIT_LONGER}",
                     url=error.url,
                     waited_seconds=waited,
                     busy=True,

@@ -20,7 +20,8 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
     code = _code(error)
     if code in _BUSY:
         return DatabaseUnavailable(
-            f"The database {database.shown_url} is busy: another process is writing.",
+            f"The database {database.shown_url} is busy: another process is writing. Try "
+            "again when it has ended.",
             url=database.shown_url,
             busy=True,
         )

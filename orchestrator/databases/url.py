@@ -20,6 +20,9 @@ _SCHEME: Final = re.compile(r"[\w.+-]+://")
 _FILES: Final = ("sqlite",)
 """Dialects whose URL names a file, and neither a server nor a user."""
 
+_FILE_ONLY: Final = re.compile(r"sqlite(\+\w+)?:/?[^/:@?&=][^:@?&=]*")
+"""A URL of a file with too few slashes, in which no password can be."""
+
 EXAMPLE: Final = "sqlite:///var/app.db"
 """A URL, for messages and help."""
 
@@ -67,9 +70,13 @@ def require_driver(url: URL) -> None:
 
 def unreadable_url(url: URL | str) -> ConfigurationError:
     """What to say of a URL that cannot be parsed."""
+    written = (
+        "In a user, a password or a name, `@` is written `%40`, `/` `%2F`, `:` `%3A` and `%` `%25`."
+    )
+    if isinstance(url, str) and _FILE_ONLY.fullmatch(url):
+        written = "Behind `sqlite:` stand three slashes, and a fourth before an absolute path."
     return ConfigurationError(
-        f"The database URL {redact(url)} cannot be parsed. It reads like {EXAMPLE}. In a user, a "
-        "password or a name, `@` is written `%40`, `/` `%2F`, `:` `%3A` and `%` `%25`.",
+        f"The database URL {redact(url)} cannot be parsed. It reads like {EXAMPLE}. {written}",
         setting="database_url",
     )
 
@@ -103,6 +110,8 @@ def redact(url: URL | str) -> str:
     if isinstance(url, URL) and _may_lack_host(url):
         return f"{url.drivername}://{HIDDEN}"
     if isinstance(url, str):
+        if _FILE_ONLY.fullmatch(url):
+            return url
         scheme = _SCHEME.match(url)
         start = scheme.group() if scheme else ""
         rest = url.removeprefix(start)

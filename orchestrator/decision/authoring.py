@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.decision.state import DatabaseState, Observation
@@ -32,6 +33,12 @@ _ADVICE: Final = {
 }
 
 
+def refuse_unknown(observation: Observation) -> None:
+    """Raise `StateRefused` where the database is at a revision that no script has."""
+    if observation.state is DatabaseState.UNRECOGNISED:
+        raise _refusal(observation, "Nothing was changed.", {})
+
+
 def require_heads(
     observation: Observation, *, upgrade: str = "orchestrator run", run: str = "orchestrator run"
 ) -> None:
@@ -42,16 +49,19 @@ def require_heads(
     """
     if observation.state is not DatabaseState.UNRECOGNISED and not observation.missing:
         return
+    raise _refusal(observation, "No revision was written.", {"upgrade": upgrade, "run": run})
+
+
+def _refusal(observation: Observation, intact: str, commands: Mapping[str, str]) -> StateRefused:
     found, advice = _FOUND[observation.state], _ADVICE.get(observation.state, _BEHIND)
     names = {
         "versions": ", ".join(observation.versions),
         "unknown": ", ".join(observation.unknown),
         "missing": ", ".join(observation.missing),
-        "upgrade": upgrade,
-        "run": run,
+        **commands,
     }
-    raise StateRefused(
-        f"{found} No revision was written. {advice}".format_map(names),
+    return StateRefused(
+        f"{found} {intact} {advice}".format_map(names),
         state=observation.state,
         found=observation.unknown or observation.missing,
         advice=advice.format_map(names),

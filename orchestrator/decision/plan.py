@@ -214,7 +214,7 @@ def _repeated(observation: Observation) -> StateRefused:
 def _refusal(observation: Observation, policy: Policy, command: Command) -> StateRefused:
     found, advice = _describe(observation, policy, command)
     return StateRefused(
-        f"{found} Nothing was changed. {advice}",
+        f"{found} Nothing was changed. {advice}".rstrip(),
         state=observation.state,
         found=observation.unknown or observation.differences or observation.tables,
         advice=advice,

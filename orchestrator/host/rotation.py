@@ -58,20 +58,25 @@ def _succeed(name: str, full: os.stat_result, directory: int) -> None:
     may make none. Who is killed on the way leaves what the next one takes up.
     """
     successor, previous = f".{name}.rotating", older(Path(name)).name
-    with suppress(FileNotFoundError):
-        os.unlink(successor, dir_fd=directory)
+    also = f".{name}.older"
+    for left in (successor, also):
+        with suppress(FileNotFoundError):
+            os.unlink(left, dir_fd=directory)
     empty = os.open(successor, _ANEW, 0o600, dir_fd=directory)
     try:
         # Of somebody else's file only root can make another: its owner could lose his rights.
         os.fchown(empty, full.st_uid, full.st_gid)
         os.fchmod(empty, full.st_mode & 0o666)
-        with suppress(FileNotFoundError):
-            os.unlink(previous, dir_fd=directory)
-        os.link(name, previous, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        # The older generation goes only when the next one is in its place.
+        os.link(name, also, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.rename(also, previous, src_dir_fd=directory, dst_dir_fd=directory)
+        with suppress(FileNotFoundError):  # two names of one file are both kept
+            os.unlink(also, dir_fd=directory)
         os.rename(successor, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
-        with suppress(OSError):
-            os.unlink(successor, dir_fd=directory)
+        for left in (successor, also):
+            with suppress(OSError):
+                os.unlink(left, dir_fd=directory)
         raise
     finally:
         os.close(empty)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import NoSuchModuleError
 
 from orchestrator.databases import DATABASES
 from orchestrator.databases.base import Database
@@ -23,6 +24,9 @@ from orchestrator.revisions.environment_context import (
 )
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.task_errors import explain_env_py
+
+_PLACEHOLDER: Final = "sqlalchemy.dialects:driver"
+"""The dialect that the URL names which Alembic's templates have."""
 
 
 class _Seen(BaseException):
@@ -47,7 +51,12 @@ def own_url(scripts: Scripts, arguments: Arguments) -> URL:
     if seen:
         return seen[-1]
     reason = " Nor does env.py tell one."
-    if error is not None:
+    if isinstance(error, NoSuchModuleError) and _PLACEHOLDER in str(error):
+        reason = (
+            " The Alembic config still has `sqlalchemy.url = driver://…`, which `alembic init` "
+            "wrote to be replaced."
+        )
+    elif error is not None:
         reason += f"\n{explain_env_py(error, scripts, None, began=False, ended=False)}"
     raise unknown_url(reason) from error
 

@@ -69,8 +69,8 @@ def directory_of(
     directory = _script_directory(config, secrets)
     if env_py_file(directory) is None:
         raise ConfigurationError(
-            f"The script location {directory.dir} has no env.py: "
-            f"{directory.env_py_location} does not exist.",
+            f"The script location {directory.dir} has no env.py: there is no "
+            f"{os.path.abspath(directory.env_py_location)}.",
             setting="script_location",
         )
     if version_locations:

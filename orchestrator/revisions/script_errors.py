@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Final
 
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import RevisionError
+from alembic.script.revision import MultipleHeads, ResolutionError, RevisionError
 from alembic.util import CommandError
 
 from orchestrator.databases.quoting import told
-from orchestrator.databases.secrets import NO_SECRETS, Secrets
+from orchestrator.databases.secrets import NO_SECRETS, Secrets, redacted
 from orchestrator.errors import ConfigurationError, OrchestratorError
 
 _PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
@@ -38,6 +39,13 @@ def explained(
         raise
     except (CommandError, RevisionError) as error:
         text = told(error, secrets).rstrip(".")
+        if isinstance(error.__cause__, ResolutionError):
+            text = f"{text}; `orchestrator history` lists the revisions"
+        elif isinstance(error.__cause__, MultipleHeads):
+            text = (
+                f"The scripts have several heads: {', '.join(error.__cause__.heads)}. Name one of "
+                "them, or `heads` for all; `orchestrator merge heads` joins them"
+            )
         raise ConfigurationError(
             f"{text}.", setting=setting, scripts_failed=scripts_failed
         ) from error
@@ -50,11 +58,51 @@ def explained(
         if isinstance(error, (SyntaxError, ImportError)) and not (cached and in_hand):
             place = f"{file}, line {line}"
         reason = told(error, secrets) or "Alembic has no words for it"
+        advice = cached or import_advice(error)
         raise ConfigurationError(
-            f"The script {place}, cannot be imported: {type(error).__name__}: {reason}.{cached}",
+            f"The script {place}, cannot be imported: {type(error).__name__}: {reason}.{advice}",
             setting=setting,
             scripts_failed=scripts_failed and not isinstance(error, OSError),
         ) from error
+
+
+@contextmanager
+def walk_explained(target: str, versions: Iterable[str], heads: Iterable[str]) -> Iterator[None]:
+    """Say what is wrong with a target, from these versions, in more words than Alembic has.
+
+    Raises `ConfigurationError`.
+    """
+    shown = redacted(repr(target))
+    try:
+        with explained(setting="target"):
+            yield
+    except ConfigurationError as error:
+        cause = error.__cause__
+        if isinstance(cause, ResolutionError) or isinstance(
+            cause and cause.__cause__, ResolutionError
+        ):
+            raise ConfigurationError(
+                f"The scripts have no revision or label {shown}. Nothing was changed. "
+                f"The newest are: {', '.join(heads) or 'none'}.",
+                setting="target",
+            ) from error
+        if isinstance(cause, (CommandError, RevisionError)):
+            raise ConfigurationError(
+                f"{shown} leads to no revision from {', '.join(versions) or 'base'}. Nothing was "
+                f"changed. Alembic says: {str(error).rstrip('.')}. Name the revision itself: "
+                "`orchestrator history` lists them.",
+                setting="target",
+            ) from error
+        raise
+
+
+def beyond_the_end(target: str, heads: Iterable[str]) -> ConfigurationError:
+    """What to say of a relative target that is further than the history goes."""
+    return ConfigurationError(
+        f"There is no revision {redacted(repr(target))}: that is beyond the end of the history. "
+        f"Nothing was changed. The newest are: {', '.join(heads)}.",
+        setting="target",
+    )
 
 
 def file_in_hand(error: BaseException) -> str | None:
@@ -95,6 +143,23 @@ def bytecode_advice(error: BaseException) -> str:
         directory = os.path.dirname(file or "")
         if os.path.basename(directory) == "__pycache__":
             return f" The cached bytecode {file} is damaged: delete the directory {directory}."
+    return ""
+
+
+def import_advice(error: BaseException) -> str:
+    """What to do about an import that fails or is not there; empty where that is not known."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        first = error.name.partition(".")[0]
+        if os.path.exists(first) or os.path.exists(f"{first}.py"):
+            return (
+                f" There is a `{first}` in {os.getcwd()}, where Python does not look: let the "
+                "Alembic config say `prepend_sys_path = .`, or set PYTHONPATH=."
+            )
+    if isinstance(error, NameError) and error.name and find_spec(error.name) is not None:
+        return (
+            f" It lacks `import {error.name}`: add that to the file, and for the next revisions to "
+            "script.py.mako."
+        )
     return ""
 
 

@@ -10,7 +10,7 @@ from typing import cast
 from alembic.config import Config
 from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script
-from alembic.script.revision import CycleDetected, ResolutionError, RevisionMap
+from alembic.script.revision import CycleDetected, RevisionMap
 from alembic.util import CommandError, to_tuple
 
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
@@ -26,7 +26,12 @@ from orchestrator.revisions.script_directory import (
     env_py_file,
     locations_of,
 )
-from orchestrator.revisions.script_errors import explained, file_in_hand
+from orchestrator.revisions.script_errors import (
+    beyond_the_end,
+    explained,
+    file_in_hand,
+    walk_explained,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ class Scripts:
                 if parent not in known and not any(name.startswith(parent) for name in known):
                     raise ConfigurationError(
                         f"The revision file {script.path} names the parent {parent}, which no "
-                        "revision file has.",
+                        "revision file has. Get that file back, as from the branch that has it, "
+                        "or correct the name.",
                         scripts_failed=True,
                     )
         return iter(scripts)
@@ -145,24 +151,13 @@ class Scripts:
                 setting="target",
                 allowed=("heads", *self.heads),
             )
-        with explained(setting="target"):
-            try:
-                found = self.directory.revision_map._parse_upgrade_target(
-                    tuple(versions), target, assert_relative_length=True
-                )
-            except ResolutionError as error:
-                raise ConfigurationError(
-                    f"The scripts have no revision or label {target!r}. Nothing was changed. "
-                    f"The newest are: {', '.join(self.heads) or 'none'}.",
-                    setting="target",
-                ) from error
+        with walk_explained(target, versions, self.heads):
+            found = self.directory.revision_map._parse_upgrade_target(
+                tuple(versions), target, assert_relative_length=True
+            )
         if None in found or "base" in found:
             # Alembic walks off the end of a history without a word.
-            raise ConfigurationError(
-                f"There is no revision {target!r}: that is beyond the end of the history. Nothing "
-                f"was changed. The newest are: {', '.join(self.heads)}.",
-                setting="target",
-            )
+            raise beyond_the_end(target, self.heads)
         return tuple(revision.revision for revision in found if isinstance(revision, Script))
 
     def unknown(self, versions: Collection[str]) -> tuple[str, ...]:
@@ -185,13 +180,13 @@ class Scripts:
 
     def upgrade(self, target: str, versions: Sequence[str]) -> list[Step]:
         """What an upgrade of a database at these versions runs, in order."""
-        with explained(setting="target"):
+        with walk_explained(target, versions, self.heads):
             steps = self.directory._upgrade_revs(target, cast("str", tuple(versions)))
         return [Step(step, _named(step.revision)) for step in steps]
 
     def downgrade(self, target: str, versions: Sequence[str]) -> list[Step]:
         """What a downgrade of a database at these versions runs, in order."""
-        with explained(setting="target"):
+        with walk_explained(target, versions, self.heads):
             steps = self.directory._downgrade_revs(target, cast("str", tuple(versions)))
         return [Step(step, _named(step.revision)) for step in steps]
 
@@ -208,13 +203,17 @@ class Scripts:
             )
             steps.extend(removal)
             versions = ()
-        with explained(setting="target"):
+        with walk_explained(target, versions, self.heads):
             steps.extend(self.directory._stamp_revs(target, tuple(versions)))
         return [Step(step) for step in steps]
 
     def pending(self, target: str, versions: Sequence[str]) -> tuple[Revision, ...]:
         """The revisions that an upgrade would run, in order."""
         return tuple(step.revision for step in self.upgrade(target, versions) if step.revision)
+
+    def taken_back(self, target: str, versions: Sequence[str]) -> tuple[Revision, ...]:
+        """The revisions that a downgrade would take back, in order."""
+        return tuple(step.revision for step in self.downgrade(target, versions) if step.revision)
 
     def file_of(self, revision: str) -> str | None:
         """The path of a revision's file."""

@@ -20,7 +20,7 @@ from orchestrator.errors import (
     by_setting,
 )
 from orchestrator.results import Revision
-from orchestrator.revisions.script_errors import bytecode_advice, where
+from orchestrator.revisions.script_errors import bytecode_advice, import_advice, where
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions.base import RolledBack, TransactionError
 
@@ -113,7 +113,7 @@ def explain_env_py(
     if ended:
         what += " The migration itself had ended before, and is kept."
     elif not began:
-        what += f" Nothing was changed.{_lacking(scripts)}"
+        what += f" Nothing was changed.{_lacking(scripts)}{import_advice(error)}"
     # What the machine or the database says may be otherwise for the next one who asks.
     from_outside = isinstance(error, OSError) or unavailable is not None or _lost(error)
     return ConfigurationError(what, setting="script_location", scripts_failed=not from_outside)
@@ -160,7 +160,8 @@ def _advice(error: BaseException) -> str:
         )
     if isinstance(error, RolledBack):
         return "Let the revision raise instead of rolling back, or use a savepoint."
-    return bytecode_advice(error).lstrip() or "Mend the revision and start again."
+    known = bytecode_advice(error) or import_advice(error)
+    return known.lstrip() or "Mend the revision and start again."
 
 
 def _raised_by(error: BaseException) -> str | None:

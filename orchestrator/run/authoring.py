@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator.decision.authoring import require_heads
+from orchestrator.decision.authoring import refuse_unknown, require_heads
 from orchestrator.decision.state import Observation
 from orchestrator.errors import DatabaseUnavailable, OrchestratorError
 from orchestrator.run.resources import Resources
@@ -60,6 +60,7 @@ class Authoring:
         self._output = output
         self._around = around
         self._observations: list[Observation] = []
+        self._name = ""
         self._autogenerates = False
 
     def hand_over(
@@ -73,6 +74,7 @@ class Authoring:
         from orchestrator.revisions import scripts
         from orchestrator.revisions.commands import AlembicCommand
 
+        self._name = name
         self._autogenerates = bool(options.get("autogenerate"))
         try:
             loaded = scripts.load(self._resources.project, secrets=self._resources.secrets)
@@ -121,6 +123,8 @@ class Authoring:
             tables=database.tables(environment.connection, table, schema),
         )
         self._observations.append(observation)
+        if self._name == "current":
+            refuse_unknown(observation)
         if self._autogenerates:
             require_heads(observation, upgrade=self._upgrade, run=self._resources.migrating)
             if not several:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from orchestrator.databases.secrets import redacted
 from orchestrator.decision.state import DatabaseState, Observation
 from orchestrator.errors import ConfigurationError, StateRefused, by_setting
 from orchestrator.results import Check, Difference, Revision
@@ -26,7 +27,8 @@ def require_known(against: str) -> None:
     allowed = get_args(Against)
     if against not in allowed:
         raise ConfigurationError(
-            f"The models can be compared with `{'` or `'.join(allowed)}`, not with {against!r}.",
+            f"The models can be compared with `{'` or `'.join(allowed)}`, not with "
+            f"{redacted(repr(against))}.",
             setting="against",
             allowed=allowed,
         )
@@ -93,8 +95,8 @@ def _not_at_target(
         "`orchestrator check --against migrations`."
     )
     return StateRefused(
-        f"The database {resources.database.shown_url} {found}: only one that is at its target can be compared with "
-        f"the models. Nothing was changed. {advice}",
+        f"The database {resources.database.shown_url} {found}: only one that is at its target can "
+        f"be compared with the models. Nothing was changed. {advice}",
         state=observation.state,
         found=observation.unknown or observation.versions or observation.tables,
         advice=advice,

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
 from orchestrator.decision.plan import Policy
-from orchestrator.errors import DatabaseUnavailable, LockTimeout
+from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
 from orchestrator.host.peers import Peers
 from orchestrator.results import AppliedRevision, Ended
 from orchestrator.run.resources import Resources
@@ -70,8 +70,10 @@ class Follower:
         holder = self._peers.holder()
         return LockTimeout(
             f"The database {self._database.shown_url} was not at its target after "
-            f"{self.waited_seconds:.1f} s. This process only follows: another one has to migrate. "
-            + (f"Seen at work: {holder}." if holder else "None was seen at work."),
+            f"{self.waited_seconds:.1f} s. This process only follows: another one has to migrate, "
+            "by `orchestrator run`. "
+            + (f"Seen at work: {holder}. " if holder else "None was seen at work. ")
+            + f"To wait longer, set {by_setting('lock_timeout_seconds')}.",
             lock=None,
             holder=holder,
             waited_seconds=self.waited_seconds,

@@ -150,17 +150,14 @@ def preview(
     target = resources.settings.target if downgrade is None else downgrade
     # What is behind a database is no matter of its state: that is told by the heads.
     view = View(resources, scripts, target=None if downgrade is None else "heads")
-    observation = view.look(
-        compared=lambda seen: command is Command.RUN and _adopts(policy, seen)
-    )
+    observation = view.look(compared=lambda seen: command is Command.RUN and _adopts(policy, seen))
     plan = decide(observation, policy, command)
     versions = observation.versions if downgrade is None else view.rows
     revisions: tuple[Revision, ...] = ()
     if Task.UPGRADE in plan.tasks:
         revisions = scripts.pending(target, versions)
     elif Task.DOWNGRADE in plan.tasks:
-        steps = scripts.downgrade(target, versions)
-        revisions = tuple(step.revision for step in steps if step.revision)
+        revisions = scripts.taken_back(target, versions)
     made_or_dropped = changes(scripts, revisions, downgrade=downgrade is not None)
     return Preview(
         state=observation.state,

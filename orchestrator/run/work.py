@@ -20,7 +20,7 @@ from orchestrator.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from orchestrator.results import AppliedRevision, TaskResult
+from orchestrator.results import AppliedRevision, Revision, TaskResult
 from orchestrator.tasks import TASKS
 from orchestrator.tasks.context import TaskContext
 
@@ -147,9 +147,13 @@ class Work:
         return observation
 
     def _announce(self, environment: Environment, plan: Plan, versions: tuple[str, ...]) -> None:
-        upgrades = Task.UPGRADE in plan.tasks
-        pending = environment.scripts.pending(self._job.target, versions) if upgrades else ()
-        self._emit(PlanMade(tasks=plan.tasks, revisions=tuple(item.revision for item in pending)))
+        scripts, target = environment.scripts, self._job.target
+        runs: tuple[Revision, ...] = ()
+        if Task.UPGRADE in plan.tasks:
+            runs = scripts.pending(target, versions)
+        elif Task.DOWNGRADE in plan.tasks:
+            runs = scripts.taken_back(target, environment.versions_as_they_stand())
+        self._emit(PlanMade(tasks=plan.tasks, revisions=tuple(item.revision for item in runs)))
 
     def _run(self, task: Task, environment: Environment) -> Iterator[Step]:
         began = time.monotonic()

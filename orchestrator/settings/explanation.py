@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Final, get_args
 
@@ -21,6 +22,7 @@ _WANTED: Final = {
     "string_type": "must be a text",
 }
 """What is wanted, in place of pydantic's words for it."""
+_A_WORD: Final = re.compile(r"[a-z]{1,12}", re.IGNORECASE)
 
 
 def explain(
@@ -46,17 +48,22 @@ def explain(
         return _unknown(name, fields, source)
     allowed = _allowed(fields[name])
     if allowed and not first["type"].startswith("value_error"):
-        wanted = f"must be {' or '.join(allowed)}"
+        wanted = f"must be {' or '.join(allowed)}{_instead(first['input'])}"
     elif first["type"] == "value_error":
         wanted = str(first["ctx"]["error"])
     else:
         wanted = _WANTED.get(first["type"], first["msg"].lower())
     return ConfigurationError(
-        f"The value of {where} is wrong: `{name}` {wanted}.",
+        f"The value of {where} is wrong: it {wanted}.",
         setting=name,
         source=source,
         allowed=allowed,
     )
+
+
+def _instead(given: object) -> str:
+    """What was given in place of one of few words, unless it may be anything else: a secret."""
+    return f", not {given}" if isinstance(given, str) and _A_WORD.fullmatch(given) else ""
 
 
 def _unknown(name: str, fields: Mapping[str, FieldInfo], source: str) -> ConfigurationError:

@@ -85,8 +85,22 @@ def sentence(name: str, values: Mapping[str, Any]) -> str:
     return _unknown(name, values) if tell is None else tell(values)
 
 
+def brief(name: str, values: Mapping[str, Any]) -> str:
+    """As `sentence`, but for why something failed: where that is told beside it."""
+    if name == "task_failed":
+        return f"{_word(values, 'task')} failed"
+    if name == "run_failed":
+        return f"failed with exit code {_code(values)}"
+    return sentence(name, values)
+
+
 def _word(values: Mapping[str, Any], key: str) -> str:
     return printable(text(values, key) or "?")
+
+
+def _code(values: Mapping[str, Any]) -> str:
+    code = whole(values, "exit_code")
+    return "?" if code is None else str(code)
 
 
 def _message(values: Mapping[str, Any]) -> str:
@@ -200,17 +214,15 @@ def _lock_released(values: Mapping[str, Any]) -> str:
 
 def _database_ready(values: Mapping[str, Any]) -> str:
     durable = count(len(applied(values)), "revision")
-    did = f"led, {durable} applied" if values.get("led") is True else "nothing was left to do"
+    did = f"led, {durable} ran" if values.get("led") is True else "nothing was left to do"
     spent = _span(values, "duration_seconds")
     return f"ready at {_list(values, 'versions')} after {spent}: {did}"
 
 
 def _run_failed(values: Mapping[str, Any]) -> str:
     kept = f"; durable all the same: {_durable(values)}" if applied(values) else ""
-    code = whole(values, "exit_code")
     return (
-        f"failed with exit code {'?' if code is None else code}: "
-        f"{_word(values, 'error')}: {_message(values)}{kept}"
+        f"failed with exit code {_code(values)}: {_word(values, 'error')}: {_message(values)}{kept}"
     )
 
 

@@ -149,7 +149,7 @@ CASES = {
     "no env.py": Case(
         "run",
         2,
-        ("migrations/env.py does not exist",),
+        ("has no env.py: there is no /", "migrations/env.py."),
         given=lambda project: (project.path / "migrations/env.py").unlink(),
     ),
     "import error": Case(
@@ -180,7 +180,7 @@ CASES = {
     "missing parent": Case(
         "run",
         2,
-        ("versions/lost.py", "gone"),
+        ("versions/lost.py", "gone", "Get that file back"),
         given=lambda project: project.revision("lost", "gone"),
     ),
     "missing dependency": Case(
@@ -188,6 +188,43 @@ CASES = {
         2,
         ("versions/lost.py", "gone"),
         given=lambda project: project.revision("lost", "r2", depends_on="gone"),
+    ),
+    "module beside that is not looked for": Case(
+        "run",
+        2,
+        ("No module named 'mine'", "There is a `mine` in /", "prepend_sys_path", "PYTHONPATH"),
+        given=lambda project: (
+            wrote("mine.py", "")(project),
+            wrote("migrations/env.py", "import sys; sys.path[:] = sys.path[-1:]; import mine")(
+                project
+            ),
+        ),
+        variables={"PYTHONPATH": ""},
+    ),
+    "import that a revision lacks": Case(
+        "run",
+        1,
+        ("NameError", "It lacks `import decimal`", "script.py.mako"),
+        error="TaskFailed",
+        given=lambda project: project.revision("r3", "r2", "decimal.Decimal()"),
+    ),
+    "placeholder for a URL": Case(
+        "run",
+        2,
+        ("sqlalchemy.url = driver://…", "`alembic init` wrote"),
+        given=lambda project: (
+            wrote("alembic.ini", "[alembic]\nsqlalchemy.url = driver://u:p@h/db\n")(project),
+            wrote(
+                "migrations/env.py",
+                """
+                from alembic import context
+                from sqlalchemy import create_engine
+
+                create_engine(context.config.get_main_option("sqlalchemy.url"))
+                """,
+            )(project),
+        ),
+        variables={"ORCHESTRATOR_DATABASE_URL": ""},
     ),
     "env.py that raises": Case(
         "run",
@@ -204,6 +241,9 @@ CASES = {
     # a URL that cannot be parsed, an unknown dialect, a driver that is not installed, memory
     "no URL at all": Case("run --database-url nonsense", 2, ("nonsense", "sqlite:///")),
     "unknown dialect": Case("run --database-url sqlit:///app.db", 2, ("sqlit:///app.db",)),
+    "too few slashes": Case(
+        "run --database-url sqlite:/app.db", 2, ("sqlite:/app.db", "three slashes")
+    ),
     "not supported": Case("run --database-url mysql://h/db", 2, ("is for mysql", "Supported")),
     "missing driver": Case(
         "status --database-url sqlite+pysqlcipher:///app.db", 2, ("pip install pysqlcipher3",)
@@ -252,7 +292,25 @@ CASES = {
     "revision behind": Case(
         "upgrade r1", 2, ("already beyond r1", "downgrade r1"), given=being("r2", "t_r1", "t_r2")
     ),
-    "below base": Case("downgrade -3", 2, ("-3",), given=being("r2", "t_r1", "t_r2")),
+    "one back from a merge": Case(
+        "downgrade -1",
+        2,
+        ("'-1' leads to no revision from m", "Ambiguous walk", "orchestrator history"),
+        given=lambda project: (
+            project.revision("r3", "r1"),
+            project.revision("m", ("r2", "r3")),
+            at(project, "m", "t_r1", "t_r2", "t_r3"),
+        ),
+    ),
+    "downgrade to a URL": Case(
+        "downgrade postgresql://u:secret99@h/db",
+        2,
+        ("postgresql://u:***@h/db",),
+        given=being("r2", "t_r1", "t_r2"),
+    ),
+    "below base": Case(
+        "downgrade -3", 2, ("-3", "orchestrator history"), given=being("r2", "t_r1", "t_r2")
+    ),
     "beyond the head": Case("upgrade +3", 2, ("+3",), given=being("r1", "t_r1")),
     # states that are not touched
     "tables without a version row": Case(

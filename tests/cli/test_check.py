@@ -511,7 +511,7 @@ class TestAgainstTheMigrations:
         assert done.code == 2
         assert "`database` or `migrations`, not with 'models'" in done.json["error"]["message"]
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     @pytest.mark.parametrize("times", [1, 2])
     def test_stopped(
         self, project: Project, zygote: Zygote, number: signal.Signals, times: int

@@ -246,12 +246,13 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
 def test_status_says_that_no_script_has_a_version(chained: Project) -> None:
     """What is pending cannot be told then, and what a run would say is said."""
     chained.run("run")
-    chained.rows("UPDATE alembic_version SET version_num = 'later'")
+    with closing(sqlite3.connect(chained.database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'later'")
 
     status = chained.run("status", "--check")
 
     assert status.code == 6
-    assert "versions  later (no script has later)" in status.stdout
+    assert "versions  later (no script has it)" in status.stdout
     assert "pending   cannot be told" in status.stdout
     assert "`orchestrator run` refuses it: The database is at later" in status.stdout
     accepted = chained.run("status", "--check", "--set", "unrecognised=accept")

@@ -107,6 +107,27 @@ def test_it_asks_before_tables_go(
         assert terminal.shows("Stopped before anything was done.", process)
 
 
+def test_who_says_no_gets_a_document_all_the_same(
+    migrated: Project, zygote: Zygote, terminal: Terminal
+) -> None:
+    """With `--json` there is one on stdout, whatever the answer."""
+    process = start(migrated, zygote, terminal, "downgrade", "base", "--json", streams=(0, 2))
+    assert terminal.shows(QUESTION, process)
+    terminal.type("n\n")
+    done = process.finish()
+
+    assert done.code == 130
+    assert (done.json["outcome"], done.json["command"]) == ("cancelled", "downgrade")
+
+
+def test_the_plan_of_a_downgrade_is_an_event(migrated: Project) -> None:
+    """It names the revisions that are taken back, in their order."""
+    assert migrated.run("downgrade", "base").code == 0
+
+    [planned] = [one for one in migrated.journal() if one["event"] == "plan_made"][-1:]
+    assert (planned["tasks"], planned["revisions"]) == (["downgrade"], ["r2", "r1"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "streams"),
     [

@@ -81,7 +81,6 @@ def test_without_metadata(tmp_path: Path) -> None:
     [
         ("migrations/env.py", "mine"),
         ("alembic.ini", "[alembic]\nscript_location = elsewhere\n"),
-        ("pyproject.toml", "[tool.orchestrator]\ntarget = 'heads'\n"),
         ("pyproject.toml", "[tool.alembic]\nscript_location = 'elsewhere'\n"),
         ("pyproject.toml", "not toml"),
     ],
@@ -98,6 +97,36 @@ def test_never_over_an_existing_file(tmp_path: Path, run: Run, name: str, text: 
     assert "Traceback" not in made.stderr
     assert file.read_text() == text
     assert others(tmp_path) == before
+
+
+def test_beside_a_table_of_its_own(tmp_path: Path, run: Run) -> None:
+    """What [tool.orchestrator] says stays; only what it lacks is said to be missing."""
+    project = Existing(tmp_path)
+    for said, told in (('app = "main:app"', False), ('target = "heads"', True)):
+        project.write("pyproject.toml", f"[tool.orchestrator]\n{said}\n")
+
+        made = run(project, "init", "--database-url", "sqlite:///mine.db")
+
+        assert made.code == 0, made.stderr
+        tables = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]
+        assert list(tables["orchestrator"]) == [said.split()[0]]
+        assert tables["alembic"]["script_location"] == "%(here)s/migrations"
+        wanted = 'Name the database in [tool.orchestrator]: database_url = "sqlite:///mine.db"'
+        assert (wanted in made.stdout) == told
+        shutil.rmtree(tmp_path / "migrations")
+
+
+def test_after_the_scripts_were_deleted(tmp_path: Path, run: Run) -> None:
+    """It says that they are gone, and what is in the way of new ones."""
+    project = Existing(tmp_path)
+    assert run(project, "init").code == 0
+    shutil.rmtree(tmp_path / "migrations")
+
+    made = run(project, "init")
+
+    assert made.code == 2
+    assert "they do not exist" in made.stderr
+    assert "take `script_location` out of alembic.ini, or the table [tool.alembic]" in made.stderr
 
 
 @pytest.mark.parametrize("arguments", [["../up"], ["/tmp"], ["--metadata", "import os; x:y"]])

@@ -98,7 +98,7 @@ async def test_on_a_pipe_each_event_is_a_plain_line() -> None:
         "s",
     ]
     assert "upgrade 1/3: 3d1f0a9c77b2 create artists, albums and tracks ran in 0.42 s" in lines[6]
-    assert lines[-1].endswith("ready at b7725d6e0f13 after 1.48 s: led, 3 revisions applied")
+    assert lines[-1].endswith("ready at b7725d6e0f13 after 1.48 s: led, 3 revisions ran")
 
 
 async def test_a_terminal_that_cannot_move_gets_plain_lines() -> None:
@@ -113,7 +113,7 @@ async def test_on_a_terminal_it_ends_as_one_line() -> None:
     console, written = a_console(terminal=True)
     await show(stream(events_of(led())), console, quiet=False)
     assert screen(written.getvalue()) == [
-        "✔ ready at b7725d6e0f13 after 1.48 s: led, 3 revisions applied"
+        "✔ ready at b7725d6e0f13 after 1.48 s: led, 3 revisions ran"
     ]
 
 

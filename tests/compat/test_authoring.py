@@ -153,7 +153,7 @@ def test_it_prints_what_alembic_prints(
 def test_it_writes_what_alembic_writes(
     branched: Existing, tmp_path: Path, zygote: Zygote, command: tuple[str, ...]
 ) -> None:
-    """The same file of the same name, or the same words why there is none."""
+    """The same file of the same name, or words why there is none; of several heads, our own."""
     before = files(branched)
     stock = zygote.alembic(branched, *command, "--rev-id", "new")
     wanted = files(branched)
@@ -169,7 +169,8 @@ def test_it_writes_what_alembic_writes(
         assert wanted != before
     else:
         [words] = re.findall(r"FAILED: (.*)", stock.stdout)
-        assert (told.code, words.rstrip(".") in told.stderr) == (2, True)
+        known = words.rstrip(".") if "Multiple heads" not in words else "several heads: a1, b1."
+        assert (told.code, known in told.stderr) == (2, True)
 
 
 def test_the_directory_of_several(project: Existing) -> None:
@@ -228,7 +229,7 @@ def test_a_database_that_is_not_at_its_heads(project: Existing, state: str) -> N
     assert "StateRefused: The database" in refused.stderr
     assert "No revision was written." in refused.stderr
     assert refused.stdout == ""
-    assert at.code == (2 if state == "unrecognised" else 6), at.stderr
+    assert at.code == (4 if state == "unrecognised" else 6), at.stderr
     assert at.stdout == ("r1\n" if state == "behind" else "")
     assert files(project) == before
 
@@ -479,7 +480,7 @@ def test_an_env_py_that_swallows_the_refusal(project: Existing) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (("history", "-r", "r1"), "[start]:[end]"),
+        (("history", "-r", "r1"), "START:END"),
         (("history", "-r", "x9:"), "x9"),
         (("revision", "--head", "x9"), "x9"),
         (("revision", "--rev-id", "a-b"), "a-b"),
@@ -542,3 +543,41 @@ def test_several_databases(tmp_path: Path) -> None:
     assert "sqlite:///app.db" in shown.stdout
     assert "sqlite:///two.db" in shown.stdout
     assert not list(tmp_path.glob("*.db"))
+
+
+def test_escapes_in_a_revision_are_shown_as_text(project: Existing) -> None:
+    """What stands in a file does not steer the terminal of who lists it."""
+    project.revision("r1", None)
+    file = project.path / "migrations" / "versions" / "r1.py"
+    file.write_text(file.read_text().replace("revision r1", "red \\x1b[31m one", 1))
+
+    ended = done(project.run("history", "-v"))
+
+    assert "\x1b" not in ended.stdout
+    assert "red \\x1b[31m one" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["current", "current --check-heads"])
+def test_a_database_at_a_revision_that_no_file_has(branched: Existing, command: str) -> None:
+    """It is said, with what to do, and that is no wrong configuration."""
+    with closing(sqlite3.connect(branched.database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'lost'")
+
+    ended = branched.run(*command.split())
+
+    assert ended.code == 4
+    assert "is at lost, which no revision file has" in ended.stderr
+    assert "`orchestrator stamp --purge REVISION`" in ended.stderr
+
+
+def test_a_revision_on_several_heads(project: Existing) -> None:
+    """The heads are named, and how to join them."""
+    project.revision("r1", None)
+    project.revision("a1", "r1")
+    project.revision("b1", "r1")
+
+    ended = project.run("revision", "-m", "more")
+
+    assert ended.code == 2
+    assert "several heads: a1, b1." in ended.stderr
+    assert "`orchestrator merge heads` joins them" in ended.stderr

@@ -17,6 +17,7 @@ from orchestrator.cli.output import (
     plainly,
     stderr,
     stdout_kept_clean,
+    visible,
 )
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 _NOT_AT_HEADS: Final = 6
 _COMPARES: Final = "alembic.autogenerate"
 """The logger by which Alembic tells what it finds."""
+
+
+def _a_range(given: str | None) -> str | None:
+    if given is not None and given.count(":") != 1:
+        raise typer.BadParameter("it must read START:END, START: or :END")
+    return given
+
 
 Message = Annotated[
     str | None,
@@ -168,6 +176,7 @@ def history(
             "-r",
             help="From where to where: START:END, START: or :END; revisions, current, or -3 of it.",
             metavar="RANGE",
+            callback=_a_range,
         ),
     ] = None,
     indicate_current: Annotated[
@@ -214,9 +223,8 @@ def current(
     if any(seen.state == "absent" for seen in done.observations):
         _warn("The database does not exist yet.")
     lacking = [one for seen in done.observations for one in seen.missing]
-    if check_heads and (lacking or any(seen.unknown for seen in done.observations)):
-        if lacking:
-            _warn(f"The database lacks {', '.join(lacking)}. `{done.upgrade}` brings it there.")
+    if check_heads and lacking:
+        _warn(f"The database lacks {', '.join(lacking)}. `{done.upgrade}` brings it there.")
         raise typer.Exit(_NOT_AT_HEADS)
 
 
@@ -244,7 +252,7 @@ def _hand_over(
             stderr().print("Stopped.")
             raise typer.Exit(INTERRUPTED) from None
         finally:
-            print(output.getvalue(), end="")
+            print(visible(output.getvalue()), end="")
     raise AssertionError("an error that is reported ends the command")
 
 

@@ -27,6 +27,13 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.results import Check
 
 _DIFFER: Final = 6
+_NEXT: Final = (
+    "Write them into a revision: [bold]orchestrator revision --autogenerate[/]; or accept what is "
+    "meant to differ: [bold]orchestrator check --accept[/]."
+)
+_STOP: Final = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +98,7 @@ async def _checked(
     """The check, which a signal ends: what it has made for itself is taken away."""
     found: list[Check | OrchestratorError] = []
     stopped_by: list[int] = []
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*_STOP) as signals:
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as scope:
                 tasks.start_soon(_cancel_on_signal, signals, scope, stopped_by)
@@ -131,6 +138,7 @@ def _tell(found: Check) -> None:
     if new:
         also = f", and {accepted} accepted" if accepted else ""
         stdout().print(f"[bold red]{_count(new)}[/] {between}{also}")
+        stderr().print(_NEXT)
     elif accepted:
         stdout().print(f"[bold green]accepted[/]: {_count(accepted)} {between}, none new")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -45,13 +46,18 @@ def downgrade() -> None:
     ${downgrades if downgrades else "pass"}
 '''
 
-_TABLES: Final = """[tool.alembic]
+_ALEMBIC: Final = """[tool.alembic]
 script_location = "%(here)s/{directory}"
 prepend_sys_path = ["%(here)s"]
+"""
 
+_ORCHESTRATOR: Final = """
 [tool.orchestrator]
 database_url = "{database_url}"
 """
+
+
+_PYPROJECT: Final = Path("pyproject.toml")
 
 
 def register(app: typer.Typer) -> None:
@@ -77,8 +83,9 @@ def init(
     written over. The metadata is imported once, to see that `env.py` will find it.
     """
     with errors_reported(as_json=False, verbose=False):
+        own = _present(_PYPROJECT).get("orchestrator")
         files = _files(directory, metadata, database_url)
-        local = _local_files(database_url)
+        local = _local_files(database_url) if own is None else {}
         found = models.find(metadata) if metadata is not None else None
         try:
             _write(files, Path(directory) / "versions")
@@ -89,6 +96,11 @@ def init(
     written = ", ".join(str(path) for path in files)
     stdout().print(f"Wrote {plainly(written)}.")
     _tell_ignored(local)
+    if own is not None and not {"database_url", "app"} & set(own):
+        stdout().print(
+            f"Name the database in \\[tool.orchestrator]: "
+            f'[bold]database_url = "{plainly(database_url)}"[/].'
+        )
     if found is None:
         stdout().print(f"First give env.py your metadata: {plainly(str(Path(directory)))}/env.py.")
     elif not found.tables:
@@ -152,22 +164,37 @@ def _files(directory: str, metadata: str | None, database_url: str) -> dict[Path
 
     Raises `ConfigurationError` where there is something already.
     """
-    scripts, pyproject = Path(directory), Path("pyproject.toml")
+    scripts = Path(directory)
     if scripts.is_absolute() or ".." in scripts.parts:
         raise ConfigurationError(f"{directory} must lie in the working directory.")
     if scripts.exists():
-        raise ConfigurationError(f"{directory} exists already. Nothing was written.")
+        raise ConfigurationError(
+            f"{directory} exists already. Nothing was written. If it holds an Alembic project's "
+            f"scripts, nothing new is needed: `orchestrator run --script-location {directory}`. "
+            "Else name another directory: `orchestrator init DIRECTORY`."
+        )
     location = alembic_config.option(alembic_config.config_files(None), "script_location")
     if location:
-        raise ConfigurationError(
-            f"The Alembic config here names the scripts {location} already. Nothing was written. "
-            "An existing project needs no new file: type `orchestrator run`."
-        )
+        raise ConfigurationError(_named_already(location))
     return {
         scripts / "env.py": _env_py(metadata),
         scripts / "script.py.mako": _SCRIPT_PY_MAKO,
-        pyproject: _tables(pyproject, scripts.as_posix(), database_url),
+        _PYPROJECT: _tables(_PYPROJECT, scripts.as_posix(), database_url),
     }
+
+
+def _named_already(location: str) -> str:
+    """What to say where an Alembic config names a script directory."""
+    here = f"The Alembic config here names the scripts {location} already"
+    if os.path.exists(location):
+        return (
+            f"{here}. Nothing was written. An existing project needs no new file: type "
+            "`orchestrator run`."
+        )
+    return (
+        f"{here}, and they do not exist. Nothing was written. To start anew, take "
+        "`script_location` out of alembic.ini, or the table [tool.alembic] out of pyproject.toml."
+    )
 
 
 def _env_py(metadata: str | None) -> str:
@@ -179,18 +206,27 @@ def _env_py(metadata: str | None) -> str:
     return _ENV_PY.format(imported=f"from {module} import {first}", metadata=name)
 
 
-def _tables(pyproject: Path, directory: str, database_url: str) -> str:
+def _present(pyproject: Path) -> dict[str, Any]:
+    """The tables below `[tool]` that there are already. Raises `ConfigurationError`."""
     before = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
     try:
-        present: dict[str, Any] = tomllib.loads(before).get("tool", {})
+        tool: dict[str, Any] = tomllib.loads(before).get("tool", {})
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"pyproject.toml cannot be read: {error}.") from error
-    if "orchestrator" in present or "alembic" in present:
+    return tool
+
+
+def _tables(pyproject: Path, directory: str, database_url: str) -> str:
+    before = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
+    present = _present(pyproject)
+    if "alembic" in present:
         raise ConfigurationError(
-            "pyproject.toml has a table [tool.orchestrator] or [tool.alembic] already. "
-            "Nothing was written."
+            "pyproject.toml has a table [tool.alembic] already. Nothing was written. Write "
+            f'`script_location = "{directory}"` into it, or take it out.'
         )
-    tables = _TABLES.format(directory=directory.replace("%", "%%"), database_url=database_url)
+    tables = _ALEMBIC.format(directory=directory.replace("%", "%%"))
+    if "orchestrator" not in present:
+        tables += _ORCHESTRATOR.format(database_url=database_url)
     text = tables if not before else ("\n" if before.endswith("\n") else "\n\n") + tables
     try:
         tomllib.loads(before + text)

@@ -17,6 +17,7 @@ from orchestrator.cli.output import (
     print_remarks,
     print_sql,
     print_table,
+    stderr,
     stdout,
     stdout_kept_clean,
 )
@@ -57,7 +58,9 @@ def status(
     else:
         print_table(_status_table(inspection))
         if inspection.refused:
-            stdout().print(f"[bold red]`orchestrator run` refuses it[/]: {plainly(inspection.refused)}")
+            stdout().print(
+                f"[bold red]`orchestrator run` refuses it[/]: {plainly(inspection.refused)}"
+            )
     if check and not inspection.at_target:
         raise typer.Exit(_NOT_AT_TARGET)
 
@@ -89,6 +92,8 @@ def plan(
             found = anyio.run(preview)
         if sql and not looking.json:
             print_sql(found.sql or "")
+            if not found.tasks:
+                stderr().print(plan_text(found))
     if looking.json:
         print_json(found)
     elif not sql:
@@ -116,7 +121,8 @@ def _versions(found: Inspection) -> str:
     told = plainly(", ".join(found.versions) or "none")
     if not found.unknown:
         return told
-    return f"{told} [red](no script has {plainly(', '.join(found.unknown))})[/]"
+    which = "it" if len(found.versions) == 1 else ", ".join(found.unknown)
+    return f"{told} [red](no script has {plainly(which)})[/]"
 
 
 def _lock(lock: LockReport) -> str:

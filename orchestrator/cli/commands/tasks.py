@@ -12,7 +12,13 @@ from typer.core import TyperCommand
 
 from orchestrator.cli import options
 from orchestrator.cli.commands.inspect import plan_text
-from orchestrator.cli.output import stderr, stdout, stdout_kept_clean
+from orchestrator.cli.output import (
+    print_json,
+    stderr,
+    stdout,
+    stdout_kept_clean,
+    stopped_before_running,
+)
 from orchestrator.cli.perform import make_for, perform
 from orchestrator.decision.plan import Command
 from orchestrator.errors import OrchestratorError
@@ -21,7 +27,7 @@ from orchestrator.results import Preview
 
 _BACKWARDS: Final = re.compile(r"-\d+")
 
-Revision = Annotated[str, typer.Argument(metavar="REV", show_default=True)]
+_A_REVISION: Final = "a revision (a beginning of its id will do), a label"
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +83,9 @@ def create(
 def stamp(
     where: options.Where,
     running: options.Running,
-    revision: Revision,
+    revision: Annotated[
+        str, typer.Argument(metavar="REV", help=f"What to note down: {_A_REVISION}, heads or base.")
+    ],
     force: Annotated[
         bool, typer.Option("--force", help="Stamp a database without tables, too.")
     ] = False,
@@ -90,7 +98,13 @@ def stamp(
     perform(orchestrator, Command.STAMP, revision, running=running, force=force, purge=purge)
 
 
-def upgrade(where: options.Where, running: options.Running, revision: Revision = "heads") -> None:
+def upgrade(
+    where: options.Where,
+    running: options.Running,
+    revision: Annotated[
+        str, typer.Argument(metavar="REV", help=f"How far: {_A_REVISION}, heads, or +2 of them.")
+    ] = "heads",
+) -> None:
     """Run the revisions up to one: a revision, `heads`, or `+2` from where the database is."""
     orchestrator = make_for(where, running, Command.UPGRADE)
     perform(orchestrator, Command.UPGRADE, revision, running=running)
@@ -99,20 +113,26 @@ def upgrade(where: options.Where, running: options.Running, revision: Revision =
 def downgrade(
     where: options.Where,
     running: options.Running,
-    revision: Revision,
+    revision: Annotated[
+        str,
+        typer.Argument(metavar="REV", help=f"Back to: {_A_REVISION}, base, or -1."),
+    ],
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, on a terminal, before tables go.")
     ] = False,
 ) -> None:
     """Take back the revisions beyond one: a revision, `base`, or `-1` for the last one."""
     orchestrator = make_for(where, running, Command.DOWNGRADE)
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        _ask_before_it_drops(orchestrator, revision)
+    asks = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks and not _may_drop(orchestrator, revision):
+        if running.json:
+            print_json(stopped_before_running(Command.DOWNGRADE))
+        raise KeyboardInterrupt
     perform(orchestrator, Command.DOWNGRADE, revision, running=running)
 
 
-def _ask_before_it_drops(orchestrator: Orchestrator, revision: str) -> None:
-    """Tell which tables and columns go, if any; who does not say yes has interrupted it."""
+def _may_drop(orchestrator: Orchestrator, revision: str) -> bool:
+    """Tell which tables and columns go, if any, and ask whether they may."""
 
     async def preview() -> Preview:
         return await orchestrator.plan(downgrade=revision)
@@ -121,10 +141,13 @@ def _ask_before_it_drops(orchestrator: Orchestrator, revision: str) -> None:
         with stdout_kept_clean():
             found = anyio.run(preview)
     except OrchestratorError:
-        return  # the downgrade itself will tell it
+        return True  # the downgrade itself will tell it
     if not found.drops:
-        return
+        return True
     stderr().print(plan_text(found))
     stderr().print("Go on? \\[y/N] ", end="")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise KeyboardInterrupt
+    try:
+        answer = sys.stdin.readline()
+    except OSError:  # the terminal is gone
+        answer = ""
+    return answer.strip().lower() in ("y", "yes")

@@ -57,7 +57,9 @@ def summary(start: Start) -> tuple[str, str]:
         if number
     ]
     applied = sum(len(run.applied) for run in start.runs)
-    done = f"{count(applied, 'revision')} applied, " if applied else ""
+    back = all(run.command == "downgrade" for run in start.runs if run.applied)
+    did = "taken back" if back else "applied"
+    done = f"{count(applied, 'revision')} {did}, " if applied else ""
     whose = "all" if start.ready == len(start.runs) else "the last"
     ready = f"{whose} ready after {ready_after(start.ready_seconds)}"
     if start.ready_seconds is None:

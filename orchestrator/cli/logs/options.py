@@ -54,7 +54,9 @@ JournalFiles = Annotated[
         show_default=False,
     ),
 ]
-Count = Annotated[int, typer.Option("-n", "--count", min=1, help="How many, the last ones.")]
+Count = Annotated[
+    int, typer.Option("-n", "--count", min=1, metavar="N", help="How many, the last ones.")
+]
 Since = Annotated[
     datetime | None,
     typer.Option(

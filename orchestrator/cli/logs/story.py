@@ -14,7 +14,7 @@ from orchestrator.cli.logs.text import STYLES, moment, print_line
 from orchestrator.timeline.entries import Entry
 from orchestrator.timeline.figures import took, waited
 from orchestrator.timeline.runs import Run
-from orchestrator.timeline.wording import count, duration, listed, printable, sentence, short
+from orchestrator.timeline.wording import brief, count, duration, listed, printable, short
 
 _BAR: Final = 24
 _LISTED_WAITERS: Final = 8
@@ -81,7 +81,7 @@ def _events(story: Story) -> Iterator[Text]:
         offset = (entry.at - began_at).total_seconds()
         yield Text.assemble(
             (f"{offset:>+12.3f} s  ", "bright_black"),
-            (sentence(entry.name, entry.values), EVENT_STYLES.get(entry.name, "")),
+            (brief(entry.name, entry.values), EVENT_STYLES.get(entry.name, "")),
         )
     moments = [entry.at for entry in story.entries]
     if any(later < earlier for earlier, later in itertools.pairwise(moments)):

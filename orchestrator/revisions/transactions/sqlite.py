@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 
-from orchestrator.databases.base import Database
+from orchestrator.databases.base import WAIT_LONGER, Database
 from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable, TaskFailed, by_setting
 from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
@@ -121,10 +121,12 @@ class SQLiteTransaction(Transaction):
                     raise known from error
                 if known is None:
                     reason = told(error, self._database.secrets)
-                    raise self._unavailable(f"cannot be written: {reason}", waited) from error
+                    raise self._unavailable(f"cannot be written: {reason}.", waited) from error
                 if waited >= self._busy_seconds:
                     raise self._unavailable(
-                        f"was busy with another writer for {waited:.1f} s", waited, busy=True
+                        f"was busy with another writer for {waited:.1f} s. {WAIT_LONGER}",
+                        waited,
+                        busy=True,
                     ) from error
             # Only while there is somebody to wait for: a revision that was said to begin begins.
             self._interrupted()
@@ -206,8 +208,7 @@ class SQLiteTransaction(Transaction):
             waited = time.monotonic() - began
             raise self._unavailable(
                 f"could not be committed to: another connection was reading it for all of the "
-                f"{waited:.1f} s that were waited; to wait longer, set "
-                f"{by_setting('connect_timeout_seconds')}",
+                f"{waited:.1f} s that were waited. {WAIT_LONGER}",
                 waited,
                 busy=True,
             ) from error
@@ -280,7 +281,7 @@ class SQLiteTransaction(Transaction):
 
     def _unavailable(self, what: str, waited: float, *, busy: bool = False) -> DatabaseUnavailable:
         return DatabaseUnavailable(
-            f"The database {self._database.shown_url} {what}.",
+            f"The database {self._database.shown_url} {what}",
             url=self._database.shown_url,
             waited_seconds=waited,
             busy=busy,

@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from orchestrator.decision.plan import Command, Job, Policy
+from orchestrator.decision.job import Command, Job, Policy
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event
 from orchestrator.results import Check, Inspection, Preview, RunReport

@@ -25,7 +25,7 @@ from orchestrator.cli.output import (
     stdout_kept_clean,
 )
 from orchestrator.cli.progress import show
-from orchestrator.decision.plan import Command
+from orchestrator.decision.job import Command
 from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import RunReport

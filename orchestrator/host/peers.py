@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from orchestrator.decision.plan import Command, Job
+from orchestrator.decision.job import Command, Job
 from orchestrator.errors import LockTimeout, PeerFailed, by_setting
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.record import Record, RecordFile

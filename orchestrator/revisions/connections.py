@@ -16,13 +16,14 @@ from orchestrator.databases import DATABASES
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import redact, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
+from orchestrator.revisions.config import AlembicProject
 from orchestrator.revisions.environment_context import (
     Arguments,
     PassContext,
     PassOptions,
     env_py_ready,
 )
-from orchestrator.revisions.scripts import Scripts
+from orchestrator.revisions.scripts import Scripts, load
 from orchestrator.revisions.task_errors import explain_env_py
 
 _PLACEHOLDER: Final = "sqlalchemy.dialects:driver"
@@ -31,6 +32,18 @@ _PLACEHOLDER: Final = "sqlalchemy.dialects:driver"
 
 class _Seen(BaseException):
     """What was asked is known; rolls back what `env.py` itself did."""
+
+
+def url_of_env_py(project: AlembicProject, arguments: Arguments) -> str:
+    """The URL, with its secrets, of the database that `env.py` connects to of itself.
+
+    Raises `ConfigurationError` where it knows none.
+    """
+    try:
+        loaded = load(project)
+    except ConfigurationError as error:
+        raise unknown_url(f" Nor can env.py be asked for one: {error}") from error
+    return own_url(loaded, arguments).render_as_string(hide_password=False)
 
 
 def own_url(scripts: Scripts, arguments: Arguments) -> URL:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.decision.plan import Command, Job
+from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,

@@ -10,7 +10,7 @@ import anyio
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.decision.plan import Policy
+from orchestrator.decision.job import Policy
 from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
 from orchestrator.host.peers import Peers
 from orchestrator.results import AppliedRevision, Ended

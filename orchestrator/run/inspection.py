@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.decision.plan import Command, Policy, Task, decide
+from orchestrator.decision.job import Command, Policy
+from orchestrator.decision.plan import Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
 from orchestrator.errors import OrchestratorError, StateRefused
 from orchestrator.locks.file import is_held

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.databases.base import patiently
-from orchestrator.decision.plan import Command, Job
+from orchestrator.decision.job import Command, Job
 from orchestrator.decision.state import Observation
 from orchestrator.errors import Interrupted, OrchestratorError, by_setting
 from orchestrator.events import Event, TaskFailed

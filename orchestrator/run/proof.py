@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.databases.base import Database
 from orchestrator.databases.quoting import told as quoted
 from orchestrator.databases.quoting import without_secrets
-from orchestrator.decision.plan import Command, Job, Task
+from orchestrator.decision.job import Command, Job
+from orchestrator.decision.plan import Task
 from orchestrator.decision.state import DatabaseState
 from orchestrator.errors import (
     DatabaseUnavailable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.decision.plan import Policy
+from orchestrator.decision.job import Policy
 from orchestrator.results import AppliedRevision, Ended
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import in_thread

@@ -15,7 +15,7 @@ from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
 from orchestrator.databases.quoting import without_secrets
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
-from orchestrator.databases.url import parse, secrets_of, unknown_url
+from orchestrator.databases.url import parse, secrets_of
 from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
 from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.host.heads import HeadsFile, resolve
@@ -56,7 +56,13 @@ class Resources:
 
         Raises `ConfigurationError` where there is none, or it cannot be used.
         """
-        return database_of(self._written_url or self._own_url())
+        if self._written_url:
+            return database_of(self._written_url)
+        from orchestrator.revisions.connections import url_of_env_py  # imports Alembic
+        from orchestrator.revisions.environment_context import Arguments
+
+        arguments = Arguments(target=self.settings.target, **self._arguments)
+        return database_of(url_of_env_py(self.project, arguments))
 
     @property
     def _known_database(self) -> Database | None:
@@ -72,18 +78,6 @@ class Resources:
     def names_database(self) -> bool:
         """Whether the URL is known without running `env.py`."""
         return bool(self._written_url)
-
-    def _own_url(self) -> str:
-        from orchestrator.revisions import scripts  # imports Alembic
-        from orchestrator.revisions.connections import own_url
-        from orchestrator.revisions.environment_context import Arguments
-
-        try:
-            loaded = scripts.load(self.project)
-        except ConfigurationError as error:
-            raise unknown_url(f" Nor can env.py be asked for one: {error}") from error
-        arguments = Arguments(target=self.settings.target, **self._arguments)
-        return own_url(loaded, arguments).render_as_string(hide_password=False)
 
     @cached_property
     def _written_url(self) -> str | None:

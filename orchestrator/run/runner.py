@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.databases.quoting import told
 from orchestrator.databases.secrets import redacted
-from orchestrator.decision.plan import Command, Job
+from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.decision.plan import Policy, decide, work_to_do
+from orchestrator.decision.job import Policy
+from orchestrator.decision.plan import decide
+from orchestrator.decision.refusal import work_to_do
 from orchestrator.decision.state import Observation
 from orchestrator.errors import StateRefused
 from orchestrator.results import Ended

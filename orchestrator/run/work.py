@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.databases.base import Database
-from orchestrator.decision.plan import Command, Job, Plan, Task, decide
+from orchestrator.decision.job import Command, Job
+from orchestrator.decision.plan import Plan, Task, decide
 from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.events import (

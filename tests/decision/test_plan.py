@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decision.plan import NOTHING, Command, Policy, decide
+from orchestrator.decision.job import Command, Policy
+from orchestrator.decision.plan import NOTHING, decide
 from orchestrator.decision.state import DatabaseState, Observation
 from orchestrator.errors import ConfigurationError, OrchestratorError, StateRefused
 from tests.decision.test_state import observations

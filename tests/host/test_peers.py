@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.decision.plan import Command, Policy
+from orchestrator.decision.job import Command, Policy
 from orchestrator.errors import PeerFailed
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.peers import Peers, Waiter

@@ -6,7 +6,7 @@ import typer
 
 from orchestrator.cli import options
 from orchestrator.cli.perform import make_for, perform
-from orchestrator.decision.plan import Command
+from orchestrator.decision.job import Command
 
 
 def register(app: typer.Typer) -> None:

@@ -20,7 +20,7 @@ from orchestrator.cli.output import (
     stopped_before_running,
 )
 from orchestrator.cli.perform import make_for, perform
-from orchestrator.decision.plan import Command
+from orchestrator.decision.job import Command
 from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.results import Preview

@@ -1,0 +1,129 @@
+"""What is said of a database that is not touched: what was found, and what to do. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrator.decision.job import Command, Policy
+from orchestrator.decision.state import DatabaseState, Observation
+from orchestrator.errors import StateRefused, by_setting
+
+_SHOWN_TABLES: Final = 5
+
+
+def work_to_do(observation: Observation, database: str) -> StateRefused:
+    """What to say where a run would have work to do and may do none (`mode = "require"`)."""
+    match observation.state:
+        case DatabaseState.ABSENT:
+            found = "does not exist"
+        case DatabaseState.EMPTY:
+            found = "is empty"
+        case DatabaseState.UNVERSIONED:
+            found = "has tables but no version row"
+        case _:
+            found = (
+                f"is at {', '.join(observation.versions)}, behind {', '.join(observation.target)}"
+            )
+    advice = (
+        "To migrate it, use `orchestrator run --mode migrate`; then start again, or save a file "
+        "where a server reloads."
+    )
+    return StateRefused(
+        f'The database {database} {found}, and `mode` is "require": nothing is migrated. '
+        f"Nothing was changed. {advice}",
+        state=observation.state,
+        found=observation.missing,
+        advice=advice,
+    )
+
+
+def repeated(observation: Observation) -> StateRefused:
+    """What to say of a version table that has a row twice."""
+    once = sorted(set(observation.versions))
+    twice = [one for one in once if observation.versions.count(one) > 1]
+    advice = f"Use `orchestrator stamp --purge {' '.join(once)}`, which leaves one of each."
+    return StateRefused(
+        f"The version table has {', '.join(twice)} more than once, and Alembic changes a row only "
+        f"where there is one. Nothing was changed. {advice}",
+        state=observation.state,
+        found=tuple(twice),
+        advice=advice,
+    )
+
+
+def refusal(observation: Observation, policy: Policy, command: Command) -> StateRefused:
+    """What to say of a database that this command does not touch, by this policy."""
+    found, advice = _describe(observation, policy, command)
+    return StateRefused(
+        f"{found} Nothing was changed. {advice}".rstrip(),
+        state=observation.state,
+        found=observation.unknown or observation.differences or observation.tables,
+        advice=advice,
+    )
+
+
+def _describe(observation: Observation, policy: Policy, command: Command) -> tuple[str, str]:
+    match observation.state:
+        case DatabaseState.UNVERSIONED if policy.unversioned == "adopt" and command is Command.RUN:
+            listed = "".join(f"\n  - {line}" for line in observation.differences or ())
+            return (
+                (
+                    f"The database has tables but no version row, and differs from the metadata:"
+                    f"{listed}\n"
+                ),
+                (
+                    "Bring the two together, or stamp the revision that the tables really are at "
+                    "with `orchestrator stamp REVISION`."
+                ),
+            )
+        case DatabaseState.UNVERSIONED:
+            return (
+                (
+                    f"The database has {_count(observation.tables)} but no version row, so it "
+                    "cannot be told which revisions it has."
+                ),
+                (
+                    "If it was made from the models, set "
+                    f"{by_setting('unversioned', 'adopt')}: it is then compared with the metadata "
+                    "and stamped if equal. If you know its revision, use "
+                    "`orchestrator stamp REVISION`. If all revisions are to run on these tables, "
+                    f"as Alembic runs them, set {by_setting('unversioned', 'upgrade')}."
+                ),
+            )
+        case DatabaseState.UNRECOGNISED if command is not Command.RUN:
+            return (
+                f"The database is at {', '.join(observation.unknown)}, which no script has.",
+                (
+                    "Get the script back, from the release or the branch that has it; or, if the "
+                    "row is wrong, replace it with `orchestrator stamp --purge REVISION`."
+                ),
+            )
+        case DatabaseState.UNRECOGNISED:
+            return (
+                (
+                    f"The database is at {', '.join(observation.unknown)}, which no script of this "
+                    "release has: a later release may have migrated it."
+                ),
+                (
+                    "Deploy the release that has it; or, to serve on it as it is, set "
+                    f"{by_setting('unrecognised', 'accept')}; or, if the row is wrong, "
+                    "replace it with `orchestrator stamp --purge REVISION`."
+                ),
+            )
+        case DatabaseState.BEHIND:
+            return (
+                f"The database is at {', '.join(observation.versions)} and has tables already.",
+                "Use `orchestrator upgrade`.",
+            )
+        case state if command is Command.STAMP:
+            return (
+                f"The database is {state}: there is nothing that a stamp could be true of.",
+                "Use `orchestrator run` to make it, or `--force` to stamp it all the same.",
+            )
+        case state:
+            return (f"The database is {state}: there is nothing to {command}.", "")
+
+
+def _count(tables: tuple[str, ...]) -> str:
+    shown = ", ".join(tables[:_SHOWN_TABLES]) + (", …" if tables[_SHOWN_TABLES:] else "")
+    return f"{len(tables)} table{'s' if len(tables) != 1 else ''} ({shown})"

@@ -43,10 +43,10 @@ def url_of_env_py(project: AlembicProject, arguments: Arguments) -> str:
         loaded = load(project)
     except ConfigurationError as error:
         raise unknown_url(f" Nor can env.py be asked for one: {error}") from error
-    return own_url(loaded, arguments).render_as_string(hide_password=False)
+    return _own_url(loaded, arguments).render_as_string(hide_password=False)
 
 
-def own_url(scripts: Scripts, arguments: Arguments) -> URL:
+def _own_url(scripts: Scripts, arguments: Arguments) -> URL:
     """The URL of the database that `env.py` connects to of itself.
 
     Nothing is made: where connecting would make the database, the rehearsal ends just before

@@ -6,7 +6,7 @@
     run_migrations(target_metadata=metadata)
 
 It works online and offline (`--sql`), inside the orchestrator and under the plain `alembic`
-command, which then takes the same file lock.
+command, which then takes the same file lock, and one transaction as a run does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from anyio.from_thread import start_blocking_portal
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.base import Database
@@ -70,12 +70,16 @@ def run_migrations(
         options["render_item"] = partial(_render_item, options.get("render_item"))
     if context.is_offline_mode():
         _offline(database, target_metadata, options)
-    elif inside:
-        _online(database, target_metadata, options)
+        return
+    engine = create_engine(database.synchronous_url, poolclass=NullPool)
+    if inside:
+        _online(engine, target_metadata, options)
     else:
         resources.prepare()
+        if database.begin_at_once(engine):
+            options.setdefault("transactional_ddl", True)
         with _locked(resources):
-            _online(database, target_metadata, options)
+            _online(engine, target_metadata, options)
 
 
 def _render_item(own: RenderItem | None, kind: str, item: Any, context: AutogenContext) -> Any:
@@ -90,8 +94,7 @@ def _render_item(own: RenderItem | None, kind: str, item: Any, context: AutogenC
     return rendered
 
 
-def _online(database: Database, target_metadata: Any, options: dict[str, Any]) -> None:
-    engine = create_engine(database.synchronous_url, poolclass=NullPool)
+def _online(engine: Engine, target_metadata: Any, options: dict[str, Any]) -> None:
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=target_metadata, **options)
         with context.begin_transaction():

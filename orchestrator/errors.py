@@ -151,14 +151,24 @@ class LockTimeout(OrchestratorError):
 
 
 class StateRefused(OrchestratorError):
-    """The database is in a state that the policy does not touch; nothing was changed."""
+    """The database is in a state that the policy does not touch; nothing was changed.
+
+    `seen` says of the database, in the middle of a sentence, what it is like.
+    """
 
     exit_code = 4
 
     def __init__(
-        self, message: str, *, state: str, found: tuple[str, ...] = (), advice: str = ""
+        self,
+        message: str,
+        *,
+        state: str,
+        found: tuple[str, ...] = (),
+        advice: str = "",
+        seen: str = "",
     ) -> None:
         super().__init__(message)
+        self.seen = seen or f"is {state}"
         self.state = state
         self.found = found
         self.advice = advice

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Any, Final, Literal, Self, TypeVar, Unpack
 
 import anyio
 from anyio import to_thread
@@ -16,13 +16,15 @@ from anyio.abc import TaskGroup
 
 from orchestrator.decision.job import Command, Job, Policy
 from orchestrator.errors import OrchestratorError
-from orchestrator.events import Event
+from orchestrator.events import Event, RevisionApplied, RevisionStarted, TaskFailed
 from orchestrator.results import Check, Inspection, Preview, RunReport
 from orchestrator.run.broadcast import Broadcast, Sink
 from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
 from orchestrator.run.runner import Runner
 from orchestrator.settings import Settings, SettingsArguments, load
+
+_OF_WORK: Final = (RevisionStarted, RevisionApplied, TaskFailed)
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -47,6 +49,12 @@ class Run:
     def report(self) -> RunReport | None:
         """How the run ended, a failed one too; None while it lasts."""
         return self._runner.report
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a revision is run at this moment, as far as the events have told."""
+        told = (event for event in reversed(self._broadcast.history) if isinstance(event, _OF_WORK))
+        return isinstance(next(told, None), RevisionStarted)
 
     def events(self) -> AsyncIterator[Event]:
         """Every event from the first to the terminal one, whenever this is called."""
@@ -208,7 +216,7 @@ class Orchestrator:
         if against == "database":
             look = partial(check, self._resources, against, accepted, accept=accept)
             return await to_thread.run_sync(self._look, look)
-        from orchestrator.run.scratch import refuse_own_database, scratch
+        from orchestrator.run.scratch import of_scratch, refuse_own_database, scratch
 
         if scratch_url is None:
             await to_thread.run_sync(self._look, lambda: self._resources.database)
@@ -216,7 +224,10 @@ class Orchestrator:
             scratched = Orchestrator(settings, attributes=self._resources.attributes)
             refuse = partial(refuse_own_database, scratched._resources)
             await to_thread.run_sync(scratched._look, refuse)
-            await scratched.run()
+            try:
+                await scratched.run()
+            except OrchestratorError as error:
+                raise of_scratch(error) from error.__cause__
             look = partial(check, scratched._resources, against, accepted, accept=accept)
             return await to_thread.run_sync(scratched._look, look)
 

@@ -19,7 +19,7 @@ from alembic.config import Config
 from orchestrator.host.directory import open_shared
 from orchestrator.locks.file import FileLock, is_held
 from tests.projects import Finished, Project
-from tests.zygote import Zygote
+from tests.zygote import PLAIN_ALEMBIC, Zygote
 
 DEADLINE_SECONDS = 60
 Alembic = Callable[..., Finished]
@@ -72,6 +72,34 @@ class TestAlembicCommand:
         alembic("downgrade", "base")
         assert alembic("current").stdout.strip() == ""
         assert is_held(project.state / "lock") is False
+
+    def test_one_transaction(self, project: Project, zygote: Zygote, alembic: Alembic) -> None:
+        """Killed in the middle of a revision, it leaves nothing; a run does it all again."""
+        project.revision(
+            "r2", "r1", "import pathlib\npathlib.Path('entered').touch()\ntime.sleep(60)"
+        )
+        [process] = zygote.start(project, "upgrade", "head", prelude=PLAIN_ALEMBIC)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (project.path / "entered").exists():
+            assert time.monotonic() < deadline, process.stderr
+            time.sleep(0.01)
+        process.kill()
+
+        connection = sqlite3.connect(project.database)
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+        connection.close()
+        project.revision("r2", "r1", "op.get_bind().exec_driver_sql('CREATE TABLE x (a)')")
+        alembic("upgrade", "head")
+        assert alembic("current").stdout.strip() == "r2 (head)"
+
+    def test_what_must_be_outside_of_it(self, project: Project, alembic: Alembic) -> None:
+        """An autocommit block is one here, too."""
+        project.revision(
+            "r2", "r1", "with op.get_context().autocommit_block():\n    op.execute('VACUUM')"
+        )
+        project.revision("r3", "r2")
+        alembic("upgrade", "head")
+        assert alembic("current").stdout.strip() == "r3 (head)"
 
     def test_autogenerate(self, project: Project, alembic: Alembic) -> None:
         """A new column is found, and the revision that is written alters in batch mode."""

@@ -30,12 +30,12 @@ _STDOUT: Final = 1
 
 def stdout() -> Console:
     """Where results go."""
-    return Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    return Console(file=sys.stdout, soft_wrap=True, highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Where progress and diagnostics go."""
-    return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    return Console(file=sys.stderr, soft_wrap=True, highlight=False, emoji=False)
 
 
 class UsageError(ConfigurationError):
@@ -161,6 +161,8 @@ def errors_reported(
     try:
         yield hiding
     except OrchestratorError as error:
+        # What was typed in a wrong place, a URL perhaps, is told with it.
+        error.args = (redacted(str(error)),)
         print_error(error, verbose=verbose, hiding=hiding)
         if as_json:
             print_json(wrap(error) if wrap else {"error": error.report()})

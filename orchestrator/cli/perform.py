@@ -131,11 +131,14 @@ async def _cancel_on_signal(
 ) -> None:
     async for number in signals:
         if stopped_by:
-            # Asked twice: at once, and without a last word. An open transaction is gone.
+            # Asked twice: at once. An open transaction is gone.
+            if told:
+                stderr().print("Stopped at once. What was not committed is not kept.")
             os._exit(128 + number)
         stopped_by.append(number)
         if told:
-            stderr().print("Stopping after the current revision. Once more stops at once.")
+            at_work = " after the current revision" if run.at_work else ""
+            stderr().print(f"Stopping{at_work}. Once more stops at once.")
         run.cancel()
 
 

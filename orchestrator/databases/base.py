@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Dialect
+from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
 from orchestrator.databases.secrets import Secrets
 from orchestrator.databases.url import redact, secrets_of
@@ -97,6 +97,14 @@ class Database(ABC):
 
         Closed at the end of the block. Raises `DatabaseUnavailable`, in the block, too.
         """
+
+    def begin_at_once(self, engine: Engine) -> bool:
+        """Let the transactions of an engine begin where they are said to; whether that is new.
+
+        For drivers that begin late, and have a change of tables outside of any transaction.
+        """
+        del engine
+        return False
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], int | None]]:
@@ -202,6 +210,17 @@ def as_versions(rows: Iterable[object]) -> tuple[str, ...]:
     return tuple(sorted(told))
 
 
+def still(error: DatabaseUnavailable, waited_seconds: float) -> DatabaseUnavailable:
+    """The error of a database that was busy for as long as it was waited for."""
+    return DatabaseUnavailable(
+        f"The database {error.url} was busy for {waited_seconds:.1f} s: another process was "
+        f"writing to it all that time. {WAIT_LONGER}",
+        url=error.url,
+        waited_seconds=waited_seconds,
+        busy=True,
+    )
+
+
 WAIT_LONGER: Final = (
     f"Start again when that has ended, or wait longer: set {by_setting('connect_timeout_seconds')}."
 )
@@ -225,12 +244,6 @@ def patiently(
             if not error.busy:
                 raise
             if waited >= timeout_seconds:
-                raise DatabaseUnavailable(
-                    f"The database {error.url} was busy for {waited:.1f} s: another process was "
-                    f"writing to it all that time. {WAIT_LONGER}",
-                    url=error.url,
-                    waited_seconds=waited,
-                    busy=True,
-                ) from error
+                raise still(error, waited) from error
         interrupted()
         time.sleep(_PAUSE_SECONDS)

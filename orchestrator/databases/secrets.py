@@ -38,7 +38,7 @@ _PARAMETER_NAME: Final = r"(?i)pass|pwd|secret|token|credential|key$|(?:^|[^a-z]
 _CLOSING: Final = r"""["'](?:[\s,;)\]}]|$)"""
 """A quote that ends what was quoted, and is not in the middle of an unquoted secret."""
 
-_USER: Final = r"""(?<![\w+.-])(?P<scheme>\w[\w+.-]{0,40})://(?![/[])[^\s:@"']*:"""
+_USER: Final = r"""(?<![\w+.-])(?P<scheme>\w[\w+.-]{0,40}):/{1,2}(?![/[])[^\s:@"']*:"""
 _WEB: Final = ("http", "https", "ws", "wss")
 _PORT: Final = r"\d{1,5}(?![^\s/?#\"',.;)\]}>])"
 _PARAMETER: Final = rf"(?m)[?&](?P<name>[^=&?\s]+)=(?!\*\*\*)(?P<value>(?:(?!{_CLOSING})[^&\s])+)"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -126,6 +126,20 @@ class SQLite(Database):
                 yield connection
         except DBAPIError as error:
             raise (self.explain(error) or sqlite_errors.unusable(error, self)) from error
+
+    def begin_at_once(self, engine: Engine) -> bool:
+        """See https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable."""
+
+        @event.listens_for(engine, "connect")
+        def _leave_it_to_us(driver: Any, _: Any) -> None:
+            driver.isolation_level = None
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        return True
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], int | None]]:

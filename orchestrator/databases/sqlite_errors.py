@@ -12,7 +12,7 @@ from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable
 
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_UNUSABLE: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY)
+_UNUSABLE: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def explain(error: BaseException, database: Database) -> DatabaseUnavailable | None:
@@ -34,6 +34,12 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
             url=database.shown_url,
             damaged=True,
         )
+    if code == sqlite3.SQLITE_FULL:
+        return DatabaseUnavailable(
+            f"There is no room for the database {database.shown_url}: the file system, or this "
+            "user's share of it, is full. Make room, and start again.",
+            url=database.shown_url,
+        )
     return unusable(error, database) if code in _UNUSABLE else None
 
 
@@ -46,6 +52,8 @@ def unusable(error: BaseException, database: Database) -> DatabaseUnavailable:
         reason = "the file is not a SQLite database"
     elif os.path.isdir(file):
         reason = "it is a directory"
+    elif not os.path.lexists(file) and not os.access(file.parent, os.W_OK | os.X_OK):
+        reason = f"this user may not make a file in the directory {file.parent}"
     elif os.path.isfile(file) and not os.access(file, os.R_OK | os.W_OK):
         reason = "this user has no permission to read and write the file"
     else:

@@ -100,9 +100,9 @@ def decide(observation: Observation, policy: Policy, command: Command = Command.
             plan = _UPGRADE
         case Command.UPGRADE if state is DatabaseState.CURRENT and not _ends_at_target(observation):
             raise ConfigurationError(
-                f"The database is already beyond {', '.join(observation.target)}: it is at "
-                f"{', '.join(observation.versions)}. Nothing was changed. To go back, use "
-                f"`orchestrator downgrade {' '.join(observation.target)}`.",
+                f"The database is already beyond {', '.join(observation.target) or 'base'}: it is "
+                f"at {', '.join(observation.versions)}. Nothing was changed. To go back, use "
+                f"`orchestrator downgrade {' '.join(observation.target) or 'base'}`.",
                 setting="target",
             )
         case _:
@@ -134,10 +134,18 @@ def _decide_run(observation: Observation, policy: Policy) -> Plan | None:
             return NOTHING if policy.unrecognised == "accept" else _REFUSE
 
 
+def adopts(observation: Observation, policy: Policy) -> bool:
+    """Whether what a run does depends on how the database differs from the metadata."""
+    return policy.unversioned == "adopt" and observation.state is DatabaseState.UNVERSIONED
+
+
 def _ends_at_target(observation: Observation) -> bool:
     """Whether nothing of the database lies beyond the target.
 
     Version rows of other branches, and targets that are complete through a dependency, have
-    no row of their own: only a single revision that is no row itself can have been passed.
+    no row of their own: only a single revision that is no row itself can have been passed, and
+    the base.
     """
+    if not observation.target:
+        return not observation.versions
     return len(observation.target) != 1 or observation.target[0] in observation.versions

@@ -9,6 +9,12 @@ from orchestrator.decision.state import DatabaseState, Observation
 from orchestrator.errors import StateRefused, by_setting
 
 _SHOWN_TABLES: Final = 5
+_SEEN: Final = {
+    DatabaseState.UNVERSIONED: "has tables but no version row, which `orchestrator run` refuses",
+    DatabaseState.UNRECOGNISED: (
+        "is at {unknown}, which no script has, and which `orchestrator run` refuses"
+    ),
+}
 
 
 def work_to_do(observation: Observation, database: str) -> StateRefused:
@@ -25,8 +31,9 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
                 f"is at {', '.join(observation.versions)}, behind {', '.join(observation.target)}"
             )
     advice = (
-        "To migrate it, use `orchestrator run --mode migrate`; then start again, or save a file "
-        "where a server reloads."
+        "To migrate it, use `orchestrator run --mode migrate` (with `--app MODULE:OBJECT`, where "
+        "the application's code has the settings); then start again, or save a file where a server "
+        "reloads."
     )
     return StateRefused(
         f'The database {database} {found}, and `mode` is "require": nothing is migrated. '
@@ -34,6 +41,7 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
         state=observation.state,
         found=observation.missing,
         advice=advice,
+        seen=found,
     )
 
 
@@ -55,11 +63,16 @@ def refusal(observation: Observation, policy: Policy, command: Command) -> State
     """What to say of a database that this command does not touch, by this policy."""
     found, advice = _describe(observation, policy, command)
     return StateRefused(
-        f"{found} Nothing was changed. {advice}".rstrip(),
+        f"{found.rstrip()}{_space(found)}Nothing was changed. {advice}".rstrip(),
         state=observation.state,
         found=observation.unknown or observation.differences or observation.tables,
         advice=advice,
+        seen=_SEEN.get(observation.state, "").format(unknown=", ".join(observation.unknown)),
     )
+
+
+def _space(text: str) -> str:
+    return "\n" if text.endswith("\n") else " "
 
 
 def _describe(observation: Observation, policy: Policy, command: Command) -> tuple[str, str]:
@@ -102,11 +115,11 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
             return (
                 (
                     f"The database is at {', '.join(observation.unknown)}, which no script of this "
-                    "release has: a later release may have migrated it."
+                    "release has: a later one may have migrated it, or one of another branch."
                 ),
                 (
-                    "Deploy the release that has it; or, to serve on it as it is, set "
-                    f"{by_setting('unrecognised', 'accept')}; or, if the row is wrong, "
+                    "Deploy the release, or get the file, that has it; or, to serve on it as it "
+                    f"is, set {by_setting('unrecognised', 'accept')}; or, if the row is wrong, "
                     "replace it with `orchestrator stamp --purge REVISION`."
                 ),
             )

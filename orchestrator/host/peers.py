@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import LockTimeout, PeerFailed, by_setting
 from orchestrator.events import Event, LockWaiting
@@ -152,7 +153,7 @@ class Waiter:
         return (
             record.error is not None
             and record.scripts_failed
-            and theirs == (self._job.command, self._job.target, self._settings)
+            and theirs == (self._job.command, redacted(self._job.target), self._settings)
             and None not in (record.settings, record.fingerprint)
             and record.fingerprint == await self._fingerprint()
         )

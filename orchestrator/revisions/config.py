@@ -44,7 +44,7 @@ def config_files(named: Path | None) -> tuple[Path, ...]:
     can be named here or by the variable `ALEMBIC_CONFIG`. Raises `ConfigurationError` where
     the file that is named here does not exist.
     """
-    if named is not None and not named.is_file():
+    if named is not None and not os.path.isfile(named):
         raise ConfigurationError(
             f"The Alembic config {named} does not exist.", setting="alembic_config"
         )

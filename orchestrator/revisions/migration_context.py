@@ -97,7 +97,9 @@ class Environment:
             lacking = "has no tables: are the models imported?" if found else "is not declared."
             raise ConfigurationError(
                 f"The target_metadata of {self.scripts.directory.env_py_location} {lacking} "
-                "Without tables nothing can be created or compared. Nothing was changed.",
+                "Without tables nothing can be created or compared. Nothing was changed. Import "
+                "the models there, and set it: `target_metadata = Base.metadata`, or with SQLModel "
+                "`target_metadata = SQLModel.metadata`.",
                 setting="bootstrap",
             )
         return tuple(found)

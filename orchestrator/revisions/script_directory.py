@@ -75,6 +75,14 @@ def directory_of(
         )
     if version_locations:
         directory.version_locations = list(version_locations)
+        vars(directory).pop("_version_locations", None)
+        for location in directory._version_locations:
+            if not os.path.isdir(location):
+                raise ConfigurationError(
+                    f"There is no directory {os.path.abspath(location)}, which "
+                    f"{by_setting('version_locations')} names.",
+                    setting="version_locations",
+                )
     return directory
 
 

@@ -43,8 +43,9 @@ def explained(
             text = f"{text}; `orchestrator history` lists the revisions"
         elif isinstance(error.__cause__, MultipleHeads):
             text = (
-                f"The scripts have several heads: {', '.join(error.__cause__.heads)}. Name one of "
-                "them, or `heads` for all; `orchestrator merge heads` joins them"
+                f"The scripts have several heads: {', '.join(error.__cause__.heads)}. Name one "
+                "(`--head REV` for a new revision), or `heads` for all; `orchestrator merge heads` "
+                "joins them"
             )
         raise ConfigurationError(
             f"{text}.", setting=setting, scripts_failed=scripts_failed
@@ -60,7 +61,7 @@ def explained(
         reason = told(error, secrets) or "Alembic has no words for it"
         advice = cached or import_advice(error)
         raise ConfigurationError(
-            f"The script {place}, cannot be imported: {type(error).__name__}: {reason}.{advice}",
+            f"The script {place} cannot be imported: {type(error).__name__}: {reason}.{advice}",
             setting=setting,
             scripts_failed=scripts_failed and not isinstance(error, OSError),
         ) from error
@@ -88,9 +89,9 @@ def walk_explained(target: str, versions: Iterable[str], heads: Iterable[str]) -
             ) from error
         if isinstance(cause, (CommandError, RevisionError)):
             raise ConfigurationError(
-                f"{shown} leads to no revision from {', '.join(versions) or 'base'}. Nothing was "
-                f"changed. Alembic says: {str(error).rstrip('.')}. Name the revision itself: "
-                "`orchestrator history` lists them.",
+                f"{shown} leads to no single revision from {', '.join(versions) or 'base'}. "
+                f"Nothing was changed. Alembic says: {str(error).rstrip('.')}. Name the revision "
+                "itself: `orchestrator history` lists them.",
                 setting="target",
             ) from error
         raise

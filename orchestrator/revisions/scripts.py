@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,6 +78,12 @@ class Scripts:
         self.moved |= changed or self.directory.version_locations is not self._given
         if changed:
             self._load()
+
+    @property
+    def absent_locations(self) -> tuple[str, ...]:
+        """The directories in which revisions are looked for, and which are not there."""
+        looked_in = (str(path) for path in self.directory._version_locations)
+        return tuple(path for path in looked_in if not os.path.isdir(path))
 
     @property
     def may_move(self) -> bool:

@@ -115,6 +115,9 @@ def _end_well(
         context._transaction = connection.get_transaction() or connection.begin()
     if ended_by is not None:
         transaction.before_step()
+    if ended_by == "rollback":
+        # The version table may have been made in what was rolled back.
+        context._version.create(transaction.connection, checkfirst=True)
     if context._transaction_per_migration and revision is not None:
         transaction.check(revision)
 

@@ -28,7 +28,16 @@ KEPT: Final = "What was committed before that is kept: look at the database befo
 _OF_CODE: Final = (NameError, ImportError, SyntaxError)
 """Errors of a revision's code, whatever the database has."""
 _STATEMENT_LENGTH: Final = 200
-_BOOTSTRAP: Final = (
+_UNVERSIONED: Final = (
+    "The tables were there before, without a version row, and all revisions were run on them. If "
+    "they are as revisions have made them, use `orchestrator stamp REVISION`; if the application "
+    f"makes them from its models, set {by_setting('unversioned', 'adopt')}."
+)
+_ASYNCHRONOUS: Final = (
+    "The driver of the URL is asynchronous, and env.py uses it as a synchronous one: name another "
+    "driver in the URL, or make an env.py of the template `async` (`alembic init -t async`)."
+)
+BOOTSTRAP: Final = (
     "If the revisions presume tables that the application makes from its models, set "
     f"{by_setting('bootstrap', 'create')}: an empty database is then made from "
     "env.py's target_metadata and stamped as newest, and what only revisions make is skipped: "
@@ -45,11 +54,13 @@ def explain_task(
     revision: Revision | None,
     rolled_back: bool,
     was_empty: bool,
+    had_tables: bool,
     advice: str | None = None,
 ) -> OrchestratorError:
-    """What a task raised, as a `TaskFailed`. `was_empty`: the run began without a table.
+    """What a task raised, as a `TaskFailed`.
 
-    `advice` is what the transaction says of the error, in place of the usual.
+    The run began without a table (`was_empty`), or with tables that no version row tells of
+    (`had_tables`). `advice` is what the transaction says of the error, in place of the usual.
 
     As a `VerificationFailed` where the revision itself took its work back, and went on as if
     nothing had happened.
@@ -70,7 +81,9 @@ def explain_task(
         and not isinstance(error, _OF_CODE)
         and (isinstance(error, SQLAlchemyError) or scripts.is_base(revision))
     ):
-        what += f" {_BOOTSTRAP}"
+        what += f" {BOOTSTRAP}"
+    if had_tables:
+        what += f" {_UNVERSIONED}"
     if isinstance(error, RolledBack):
         return VerificationFailed(what)
     return TaskFailed(
@@ -114,6 +127,8 @@ def explain_env_py(
         what += " The migration itself had ended before, and is kept."
     elif not began:
         what += f" Nothing was changed.{_lacking(scripts)}{import_advice(error)}"
+        if "greenlet" in f"{type(error).__name__} {error}".lower():
+            what += f" {_ASYNCHRONOUS}"
     # What the machine or the database says may be otherwise for the next one who asks.
     from_outside = isinstance(error, OSError) or unavailable is not None or _lost(error)
     return ConfigurationError(what, setting="script_location", scripts_failed=not from_outside)

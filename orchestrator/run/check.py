@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from collections.abc import Sequence
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -105,10 +110,12 @@ def _not_at_target(
 
 def _read(file: Path | None, *, may_be_absent: bool) -> tuple[str, ...]:
     """The accepted differences: a line each, but for comments and what is empty."""
-    if file is None or (may_be_absent and not file.exists()):
+    if file is None or (may_be_absent and not os.path.exists(file)):
         return ()
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return _lines_of(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"The file of accepted differences {file} does not exist. "
@@ -117,7 +124,10 @@ def _read(file: Path | None, *, may_be_absent: bool) -> tuple[str, ...]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(file, "read", error) from error
-    told = (" ".join(line.split()) for line in lines)
+
+
+def _lines_of(text: str) -> tuple[str, ...]:
+    told = (" ".join(line.split()) for line in text.splitlines())
     return tuple(dict.fromkeys(line for line in told if line and not line.startswith("#")))
 
 
@@ -129,16 +139,31 @@ def _accept(file: Path | None, known: tuple[str, ...], found: Sequence[str]) -> 
             f"{by_setting('accepted_differences')}.",
             setting="accepted_differences",
         )
-    new = [one for one in dict.fromkeys(found) if one not in known]
-    if not new:
-        return known
     try:
-        before = file.read_text(encoding="utf-8") if file.exists() else _HEADER
-        text = before if not before or before.endswith("\n") else f"{before}\n"
-        file.write_text(text + "".join(f"{one}\n" for one in new), encoding="utf-8")
+        with file.open("ab+", buffering=0) as opened:
+            # Several may accept at once; and what is there stays, also where there is no more room.
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            opened.seek(0)
+            before = opened.read()
+            known = _lines_of(before.decode())
+            new = [one for one in dict.fromkeys(found) if one not in known]
+            begun = b"\n" if before and not before.endswith(b"\n") else b""
+            text = "".join(f"{one}\n" for one in new)
+            _append(opened, begun + f"{'' if before else _HEADER}{text}".encode(), len(before))
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(file, "written", error) from error
     return (*known, *new)
+
+
+def _append(opened: FileIO, text: bytes, size: int) -> None:
+    """Add the text at the end, or nothing of it."""
+    try:
+        while text:
+            text = text[opened.write(text) :]
+    except OSError:
+        with suppress(OSError):
+            opened.truncate(size)
+        raise
 
 
 def _unusable(file: Path, what: str, error: OSError | UnicodeDecodeError) -> ConfigurationError:

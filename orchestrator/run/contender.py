@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
+from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
     ConfigurationError,
@@ -162,7 +163,7 @@ class Contender:
         publication = Publication(
             self._resources.record(),
             replace(holder, since=datetime.now(UTC)),
-            target=self._job.target,
+            target=redacted(self._job.target),
             settings=self._resources.settings_digest,
             warn=self._warn,
         )

@@ -10,6 +10,7 @@ import anyio
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
+from orchestrator.databases.base import still
 from orchestrator.decision.job import Policy
 from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
 from orchestrator.host.peers import Peers
@@ -37,6 +38,8 @@ class Follower:
         self._watch = Watch(resources, policy)
         self._peers = peers
         self._limiter = limiter
+        self._busy: DatabaseUnavailable | None = None
+        """Why the last look saw nothing."""
 
     async def reach_target(self, _: TaskGroup) -> Ended:
         """Wait until the database is at its target. Raises `LockTimeout` at the deadline."""
@@ -45,6 +48,8 @@ class Follower:
         while True:
             ended = await self._ready()
             if ended is not None:
+                if self.waited_seconds:
+                    self.waited_seconds = time.monotonic() - began
                 return ended
             self.waited_seconds = time.monotonic() - began
             left = self._timeout_seconds - self.waited_seconds
@@ -59,19 +64,26 @@ class Follower:
         return Ended(versions=())
 
     async def _ready(self) -> Ended | None:
+        self._busy = None
         try:
             return await in_thread(self._watch.ready, self._limiter)
         except DatabaseUnavailable as error:
             if not error.busy:
                 raise
+            self._busy = error
             return None  # the one that is followed is at work
 
-    def _timeout(self) -> LockTimeout:
+    def _timeout(self) -> LockTimeout | DatabaseUnavailable:
+        if self._busy is not None:
+            return still(self._busy, self.waited_seconds)
         holder = self._peers.holder()
+        refusal = self._watch.refusal
         return LockTimeout(
             f"The database {self._database.shown_url} was not at its target after "
-            f"{self.waited_seconds:.1f} s. This process only follows: another one has to migrate, "
-            "by `orchestrator run`. "
+            f"{self.waited_seconds:.1f} s"
+            + (f": it {refusal.seen}. " if refusal is not None else ". ")
+            + "This process only follows: another one has to migrate, by `orchestrator run --mode "
+            "migrate`. "
             + (f"Seen at work: {holder}. " if holder else "None was seen at work. ")
             + f"To wait longer, set {by_setting('lock_timeout_seconds')}.",
             lock=None,

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.decision.job import Command, Policy
-from orchestrator.decision.plan import Task, decide
-from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
+from orchestrator.decision.plan import Task, adopts, decide
+from orchestrator.decision.state import KnownTarget, Observation
 from orchestrator.errors import OrchestratorError, StateRefused
 from orchestrator.locks.file import is_held
 from orchestrator.results import Difference, Drop, Inspection, LockReport, Preview, Revision
@@ -98,9 +98,11 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
     scripts = resources.scripts()
     observation = View(resources, scripts).look()
     target = resources.settings.target
-    pending = () if observation.unknown else scripts.pending(target, observation.versions)
+    pending: tuple[Revision, ...] = ()
+    if observation.missing and not observation.unknown:
+        pending = scripts.pending(target, observation.versions)
     at_target, refused = False, None
-    if not _adopts(policy, observation):  # nobody has compared
+    if not adopts(observation, policy):  # nobody has compared
         try:
             at_target = not decide(observation, policy)
         except StateRefused as refusal:
@@ -116,11 +118,6 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
         refused=refused,
         lock=inspect_lock(resources),
     )
-
-
-def _adopts(policy: Policy, seen: Observation) -> bool:
-    """Whether what a run does depends on how the database differs from the metadata."""
-    return policy.unversioned == "adopt" and seen.state is DatabaseState.UNVERSIONED
 
 
 def inspect_lock(resources: Resources) -> LockReport:
@@ -151,7 +148,7 @@ def preview(
     target = resources.settings.target if downgrade is None else downgrade
     # What is behind a database is no matter of its state: that is told by the heads.
     view = View(resources, scripts, target=None if downgrade is None else "heads")
-    observation = view.look(compared=lambda seen: command is Command.RUN and _adopts(policy, seen))
+    observation = view.look(compared=lambda seen: command is Command.RUN and adopts(seen, policy))
     plan = decide(observation, policy, command)
     versions = observation.versions if downgrade is None else view.rows
     revisions: tuple[Revision, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -68,7 +69,7 @@ class Leader:
             raise failure from failure.__cause__
         self.found = found.versions
         proof = self._proof(scripts, found)
-        if error is None and not outcome.cancelled:
+        if error is None:
             error = proof.disproof()
         if error is not None:
             raise self._told(proof, error)
@@ -86,6 +87,12 @@ class Leader:
         return ended
 
     def _warn_of_heads(self, scripts: Scripts) -> None:
+        for location in scripts.absent_locations:
+            self._warn(
+                f"There is no directory {os.path.abspath(location)}, in which revisions are looked "
+                "for.",
+                None,
+            )
         if not scripts.heads:
             self._warn(
                 f"The scripts in {scripts.directory.dir} have no revision, so there is nothing "

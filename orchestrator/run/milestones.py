@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
 from orchestrator.events import (
     TERMINAL,
     DatabaseReady,
     Event,
-    LockAcquired,
     LockWaiting,
     PlanMade,
     RunCancelled,
     RunFailed,
-    RunStarted,
     StateObserved,
     Warned,
 )
@@ -39,20 +36,15 @@ class Milestones:
         self._before: tuple[str, ...] = ()
         self._state = ""
         self._tasks: tuple[str, ...] = ()
-        self._began_at: datetime | None = None
         self._holder: Holder | None = None
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         match event:
-            case RunStarted():
-                self._began_at = event.at
             case StateObserved():
                 self._before, self._state = event.versions, event.state
             case LockWaiting():
                 self._wait(event)
-            case LockAcquired():
-                self._began_at = event.at
             case PlanMade():
                 self._tasks = event.tasks
             case Warned():
@@ -92,8 +84,7 @@ class Milestones:
                 raise AssertionError(f"{type(event).__name__} is no terminal event")
 
     def _did(self, event: DatabaseReady) -> str:
-        began_at = self._began_at or event.at
-        after = f"in {duration((event.at - began_at).total_seconds())}"
+        after = f"in {duration(event.duration_seconds - event.waited_seconds)}"
         if "create" in self._tasks:
             return f"created {_versions(event.versions)} {after}"
         if self._tasks == ("stamp",):

@@ -68,7 +68,8 @@ class Proof:
         """What contradicts the success that the pass claims."""
         expected, found = self._outcome.expected, self._found or ()
         if expected is None:
-            return self._unended()
+            # What was cancelled before it began anything has claimed nothing.
+            return None if self._outcome.cancelled else self._unended()
         if set(expected) != set(found):
             return self._unproven(expected, "The work was not kept")
         if self._lacking:
@@ -77,7 +78,12 @@ class Proof:
                 f"Not all that was created is there: {', '.join(self._lacking)} is lacking",
             )
         plan, before = self._outcome.plan, self._outcome.before
-        if not plan or before is None or self._job.command not in (Command.RUN, Command.UPGRADE):
+        if (
+            self._outcome.cancelled
+            or not plan
+            or before is None
+            or self._job.command not in (Command.RUN, Command.UPGRADE)
+        ):
             return None
         if self._scripts.missing(before.target, found):
             return self._unproven(before.target, "The target was not reached")
@@ -163,6 +169,7 @@ class Proof:
             revision=failed.step.revision if failed is not None else None,
             rolled_back=self.rolled_back(error),
             was_empty=before is not None and before.state in _EMPTY,
+            had_tables=before is not None and before.state is DatabaseState.UNVERSIONED,
             advice=failed.advice if failed is not None else None,
         )
         if isinstance(told, VerificationFailed) or (failed is not None and failed.swallowed):

@@ -149,7 +149,7 @@ class Resources:
         Raises `ConfigurationError` where they cannot be used, or where there are no scripts: a
         mistake in a path leaves nothing behind.
         """
-        if not self.directory.path.exists() and not self._has_scripts:
+        if not os.path.exists(self.directory.path) and not self._has_scripts:
             self.fingerprint()  # raises, with the reason
         made = self.database.prepare()
         self.directory.prepare()

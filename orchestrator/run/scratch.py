@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.databases import database_of
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.run.resources import Resources
 from orchestrator.settings import Settings
 
@@ -81,6 +81,16 @@ def _locked(resources: Resources, url: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def of_scratch(error: OrchestratorError) -> OrchestratorError:
+    """The error of the run on it, in words that nobody takes for one of the database itself."""
+    from orchestrator.revisions.task_errors import BOOTSTRAP  # imports Alembic
+
+    text = str(error).replace("The database is as it was before. ", "").replace(BOOTSTRAP, "")
+    told = f"In the scratch database, which is taken away again: {text.strip()}"
+    error.args = (f"{told} The database itself was not looked at.",)
+    return error
 
 
 def refuse_own_database(resources: Resources) -> None:

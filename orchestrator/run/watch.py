@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.decision.job import Policy
-from orchestrator.decision.plan import decide
+from orchestrator.decision.plan import adopts, decide
 from orchestrator.decision.refusal import work_to_do
 from orchestrator.decision.state import Observation
 from orchestrator.errors import StateRefused
@@ -31,6 +31,8 @@ class Watch:
         self._resources = resources
         self._policy = policy
         self._patient = patient
+        self.refusal: StateRefused | None = None
+        """What the last look found to be in the way."""
         self._scripts: Scripts | None = None
         self._view: View | None = None
 
@@ -38,7 +40,8 @@ class Watch:
         """The end of the watch, if the database is at its target; else None."""
         try:
             return self.require(cancellation)
-        except StateRefused:
+        except StateRefused as refusal:
+            self.refusal = refusal
             return None  # whoever migrates may see to it
 
     def require(self, cancellation: Cancellation) -> Ended:
@@ -60,7 +63,10 @@ class Watch:
             self._view = View(self._resources, self._scripts)
         known, database = self._view.known, self._resources.database
         if known is None:
-            return self._view.look()
+            # Who looks once tells what is so; who follows waits for others to compare.
+            return self._view.look(
+                compared=lambda seen: self._patient and adopts(seen, self._policy)
+            )
         table, schema = known.version_table, known.version_table_schema
         with database.connect() as connection:
             rows = database.version_rows(connection, table, schema) or ()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.databases.base import Database
 from orchestrator.decision.job import Command, Job
-from orchestrator.decision.plan import Plan, Task, decide
-from orchestrator.decision.state import DatabaseState, KnownTarget, Observation
+from orchestrator.decision.plan import Plan, Task, adopts, decide
+from orchestrator.decision.state import KnownTarget, Observation
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.events import (
     Event,
@@ -138,8 +138,7 @@ class Work:
             versions=environment.versions(),
             tables=self._database.tables(environment.connection, table, schema),
         )
-        adopts = self._job.policy.unversioned == "adopt" and self._job.command is Command.RUN
-        if adopts and observation.state is DatabaseState.UNVERSIONED:
+        if self._job.command is Command.RUN and adopts(observation, self._job.policy):
             found = tuple(map(str, environment.differences()))
             observation = replace(observation, differences=found)
         self.outcome.known = KnownTarget(

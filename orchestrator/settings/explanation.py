@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, get_args
 
 from pydantic import ValidationError
@@ -48,7 +48,7 @@ def explain(
         return _unknown(name, fields, source)
     allowed = _allowed(fields[name])
     if allowed and not first["type"].startswith("value_error"):
-        wanted = f"must be {' or '.join(allowed)}{_instead(first['input'])}"
+        wanted = f"must be {_either(allowed)}{_instead(first['input'])}"
     elif first["type"] == "value_error":
         wanted = str(first["ctx"]["error"])
     else:
@@ -59,6 +59,11 @@ def explain(
         source=source,
         allowed=allowed,
     )
+
+
+def _either(allowed: Sequence[str]) -> str:
+    *others, last = allowed
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _instead(given: object) -> str:

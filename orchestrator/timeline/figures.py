@@ -36,8 +36,9 @@ def waited(run: Run) -> str:
 
 
 def took(run: Run) -> str:
-    """How long it lasted, for people."""
-    return duration(run.duration_seconds)
+    """How long it lasted, for people; of one without an end, how long it is known to have."""
+    at_least = "> " if run.outcome == "unfinished" else ""
+    return f"{at_least}{duration(run.duration_seconds)}"
 
 
 def ready_after(ready_seconds: float | None) -> str:

@@ -216,7 +216,7 @@ def _database_ready(values: Mapping[str, Any]) -> str:
     durable = count(len(applied(values)), "revision")
     did = f"led, {durable} ran" if values.get("led") is True else "nothing was left to do"
     spent = _span(values, "duration_seconds")
-    return f"ready at {_list(values, 'versions')} after {spent}: {did}"
+    return f"ready at {_list(values, 'versions', 'base')} after {spent}: {did}"
 
 
 def _run_failed(values: Mapping[str, Any]) -> str:

@@ -91,7 +91,9 @@ CASES = {
     "wrong set": Case("run --set mode", 2, ("--set must read", "NAME=VALUE"), USAGE),
     "empty option": Case("run --database-url ''", 2, ("--database-url is empty",), USAGE),
     "unknown set": Case("run --set mod=x", 2, ("--set mod", "Did you mean `mode`?")),
-    "wrong value by set": Case("run --set mode=x", 2, ("--set mode", "migrate or follow")),
+    "wrong value by set": Case(
+        "run --set mode=x", 2, ("--set mode", "migrate, follow or require, not x")
+    ),
     "wrong list by set": Case("run --set x_args=a=b", 2, ("--set x_args", "JSON")),
     "wrong app": Case("run --app main", 2, ("--app main", "MODULE:OBJECT")),
     "no app there": Case("run --app nowhere:app", 2, ("--app nowhere:app", "no module nowhere")),
@@ -102,7 +104,7 @@ CASES = {
     "wrong variable": Case(
         "run",
         2,
-        ("ORCHESTRATOR_MODE", "migrate or follow"),
+        ("ORCHESTRATOR_MODE", "migrate, follow or require"),
         variables={"ORCHESTRATOR_MODE": "lead"},
     ),
     "variable that is no list": Case(
@@ -189,6 +191,27 @@ CASES = {
         ("versions/lost.py", "gone"),
         given=lambda project: project.revision("lost", "r2", depends_on="gone"),
     ),
+    "name too long, of a directory": Case(
+        f"run --set state_dir=/tmp/{'x' * 300}", 2, ("state directory", "name too long")
+    ),
+    "name too long, of a config": Case(
+        f"run --set alembic_config={'x' * 300}", 2, ("Alembic config", "does not exist")
+    ),
+    "directory of revisions that does not exist": Case(
+        """run --set version_locations=["migrations/version"]""",
+        2,
+        ("no directory /", "/migrations/version,", "`version_locations`"),
+    ),
+    "URL as a target": Case(
+        "run --target postgresql://u:secret99@h/db", 2, ("postgresql://u:***@h/db",)
+    ),
+    "URL as a file": Case(
+        "run --set alembic_config=postgresql://u:secret99@h/db", 2, ("u:***@h/db",)
+    ),
+    "URL as an application": Case(
+        "run --app postgresql://u:secret99@h/db", 2, ("u:***@h/db", "no module postgresql")
+    ),
+    "text between colons": Case("upgrade :x:", 2, ("':x:'",)),
     "module beside that is not looked for": Case(
         "run",
         2,
@@ -295,7 +318,7 @@ CASES = {
     "one back from a merge": Case(
         "downgrade -1",
         2,
-        ("'-1' leads to no revision from m", "Ambiguous walk", "orchestrator history"),
+        ("'-1' leads to no single revision from m", "Ambiguous walk", "orchestrator history"),
         given=lambda project: (
             project.revision("r3", "r1"),
             project.revision("m", ("r2", "r3")),
@@ -307,6 +330,9 @@ CASES = {
         2,
         ("postgresql://u:***@h/db",),
         given=being("r2", "t_r1", "t_r2"),
+    ),
+    "upgrade to the base": Case(
+        "upgrade base", 2, ("already beyond base", "downgrade base"), given=being("r2", "t_r1")
     ),
     "below base": Case(
         "downgrade -3", 2, ("-3", "orchestrator history"), given=being("r2", "t_r1", "t_r2")
@@ -339,7 +365,7 @@ CASES = {
     "unknown version": Case(
         "run",
         4,
-        ("x9", "later release", '"accept"', "--purge"),
+        ("x9", "a later one", "another branch", '"accept"', "--purge"),
         error="StateRefused",
         given=being("x9", "a"),
     ),
@@ -431,6 +457,7 @@ def test_bad_input_gets_words_and_harms_nothing(project: Project, case: Case) ->
     assert done.code == case.code, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     message = done.json["error"]["message"]
+    assert "secret99" not in done.stderr + done.stdout
     assert done.json["error"]["type"] == case.error
     assert done.json["error"]["exit_code"] == case.code
     for word in case.words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import sys
@@ -324,6 +325,45 @@ class TestAccepted:
         assert (project.path / "accepted.txt").read_text() == text
         assert project.run("check", "--accept", "--config", "o.toml").code == 0
         assert (project.path / "accepted.txt").read_text() == text
+
+    def test_accept_adds_all_of_it_or_nothing(self, project: Existing) -> None:
+        """Where there is no more room, the file stays as it was."""
+        text = "# kept\n" + "table of_others: extra\n" * 200
+        project.write("accepted.txt", text)
+        driver = """
+            import resource, signal
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4_630, 4_630))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            import sys
+            from orchestrator.cli import main
+            sys.argv = ["orchestrator", "check", "--accept", "--config", "o.toml"]
+            main()
+        """
+        done = project.python(driver, fresh=True)
+
+        assert done.code == 2
+        assert "accepted.txt cannot be written: File too large" in done.stderr
+        assert (project.path / "accepted.txt").read_text() == text
+
+    def test_several_accept_at_once(self, project: Existing, zygote: Zygote) -> None:
+        """Each adds what it has found, and none takes away what another has."""
+        differs = [("legacy", "old"), ("more", "older"), ("most", "oldest")]
+        started = []
+        for table, name in differs:
+            shutil.copy(project.database, project.path / f"{name}.db")
+            with closing(sqlite3.connect(project.path / f"{name}.db")) as connection:
+                connection.execute(f"ALTER TABLE legacy RENAME TO {table}_2")
+                connection.commit()
+            url = f"sqlite:///{name}.db"
+            started += zygote.start(
+                project, "check", "--accept", "--config", "o.toml", "--database-url", url
+            )
+        for one in started:
+            assert one.finish().code == 0
+
+        lines = (project.path / "accepted.txt").read_text().splitlines()
+        for table, _ in differs:
+            assert f"table {table}_2: extra" in lines
 
     def test_accept_makes_the_file(self, project: Existing) -> None:
         """With a comment that says what it is; without one, what is read is the same."""

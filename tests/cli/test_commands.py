@@ -338,6 +338,41 @@ def test_wait_gives_up_at_its_deadline(project: Project) -> None:
     assert not project.database.exists()
 
 
+def test_wait_says_what_is_in_the_way(chained: Project) -> None:
+    """Where the database is; also in a state that no waiting cures."""
+    assert chained.run("upgrade", "r1").code == 0
+    behind = chained.run("wait", "--lock-timeout", "0.1", "--json")
+    with closing(sqlite3.connect(chained.database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'later'")
+    unknown = chained.run("wait", "--lock-timeout", "0.1", "--json")
+
+    assert "it is at r1, behind r2." in behind.json["error"]["message"]
+    assert "by `orchestrator run --mode migrate`" in behind.json["error"]["message"]
+    assert "it is at later, which no script has" in unknown.json["error"]["message"]
+
+
+def test_wait_says_that_it_saw_nothing(chained: Project) -> None:
+    """Of a database that is busy nobody knows whether it is at its target."""
+    assert chained.run("run").code == 0
+    with closing(sqlite3.connect(chained.database, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        busy = chained.run("wait", "--lock-timeout", "0.3", "--json")
+        connection.execute("ROLLBACK")
+
+    assert busy.code == 5
+    assert "another process was writing to it all that time" in busy.json["error"]["message"]
+
+
+def test_status_of_versions_of_which_one_includes_another(chained: Project) -> None:
+    """There is nothing to do for a run, and so `status` does not ask what is pending."""
+    assert chained.run("run").code == 0
+    with closing(sqlite3.connect(chained.database)) as connection, connection:
+        connection.execute("INSERT INTO alembic_version VALUES ('r1')")
+
+    assert chained.run("status", "--check").code == 0
+    assert chained.run("run").code == 0
+
+
 @pytest.mark.parametrize(
     "command", ["run", "wait", "create", "stamp", "upgrade", "downgrade", "status", "plan", "check"]
 )

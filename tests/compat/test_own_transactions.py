@@ -301,6 +301,17 @@ class TestRevisionThatRollsBack:
         assert "run again with a transaction for each revision" in again
         assert "r2 rolled back its own" in own
 
+    def test_the_first_of_all(self, tmp_path: Path, run: Run) -> None:
+        """The version table, which is made in its transaction, is made again."""
+        project = existing(tmp_path)
+        project.revision("r1", None, "op.get_bind().rollback()")
+        project.revision("r2", "r1", ARTISTS)
+
+        report = assert_ready(run(project, "run", "--json"), "r2")
+
+        assert [one["revision"] for one in report["applied"]] == ["r1", "r2"]
+        assert project.tables() == ["alembic_version", "artists"]
+
     def test_and_fails_for_good(self, tmp_path: Path, run: Run) -> None:
         """In a transaction of its own it fails once more, and what ran before it is kept."""
         project = project_of(

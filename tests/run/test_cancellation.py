@@ -13,7 +13,15 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator import DatabaseReady, Event, Orchestrator, RunCancelled, Settings
+from orchestrator import (
+    DatabaseReady,
+    Event,
+    Orchestrator,
+    RunCancelled,
+    RunFailed,
+    Settings,
+    VerificationFailed,
+)
 from orchestrator.events import TERMINAL, LockReleased, LockWaiting, RevisionStarted
 from orchestrator.host.directory import open_shared
 from orchestrator.locks.file import FileLock, is_held
@@ -370,3 +378,43 @@ class TestSignals:
         assert ended.json["outcome"] == "cancelled"
         assert last_events(gated)[-1] == "run_cancelled"
         assert not gated.database.exists()
+
+
+@pytest.mark.anyio
+async def test_what_a_cancelled_run_claims_is_proved(
+    gated: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revision that commits by itself, without a transaction of ours, and then is cancelled.
+
+    Alembic's version row is not kept then, as with the plain command: that is an error, and not
+    a run of which nothing was changed.
+    """
+    gated.write(
+        "migrations/env.py",
+        """
+        from alembic import context
+        from sqlalchemy import create_engine, pool
+
+        url = context.config.get_main_option("sqlalchemy.url")
+        with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+            context.configure(connection=connection)
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+    )
+    gated.revision("r1", None, f"op.get_bind().commit(){GATED}".replace("t_r2", "t_r1"))
+    watched = Watched(gated, transaction="off")
+
+    async def cancelled() -> None:
+        async with watched.orchestrator.start() as run:
+            while not (gated.path / "entered").exists():  # noqa: ASYNC110 - it is a file
+                await anyio.sleep(0.005)
+            run.cancel()
+            (gated.path / "go").touch()
+            await run.result()
+
+    with anyio.fail_after(DEADLINE_SECONDS):
+        with pytest.raises(VerificationFailed, match="should be at r1, and is at base"):
+            await cancelled()
+
+    watched.assert_ended_by(RunFailed)

@@ -258,7 +258,7 @@ class TestInTheMiddle:
         with small_disk(disk, 1000):
             url = f"sqlite:///{disk}/app.db"
             ended = project.run("run", "--json", ORCHESTRATOR_DATABASE_URL=url)
-            assert ended.code == 1, ended.stderr
+            assert ended.code == 5, ended.stderr
             assert "full" in ended.json["error"]["message"]
             assert ended.json["versions"] == []
             assert "Traceback" not in ended.stderr

@@ -77,6 +77,34 @@ def test_every_other_is_refused(
     assert after.get(project.database) == before.get(project.database)
 
 
+def test_tables_that_would_be_adopted_are_work_to_do(project: Project) -> None:
+    """Compared with the metadata they are equal: that is said, and what would stamp them."""
+    project.write(
+        "models.py",
+        """
+        import sqlalchemy as sa
+
+        metadata = sa.MetaData()
+        sa.Table("t", metadata, sa.Column("id", sa.Integer))
+        """,
+    )
+    unversioned(project)
+    adopting = {"ORCHESTRATOR_UNVERSIONED": "adopt"}
+
+    equal = project.run("run", "--json", **REQUIRE, **adopting)
+    project.write(
+        "models.py",
+        "import sqlalchemy as sa\n\nmetadata = sa.MetaData()\n"
+        "sa.Table('other', metadata, sa.Column('id', sa.Integer))\n",
+    )
+    different = project.run("run", "--json", **REQUIRE, **adopting)
+
+    assert (equal.code, different.code) == (4, 4)
+    assert '`mode` is "require"' in equal.json["error"]["message"]
+    assert "differs" not in equal.json["error"]["message"]
+    assert "table other is in the models" in different.json["error"]["message"]
+
+
 def test_the_advice_can_be_followed(project: Project) -> None:
     """Where the mode comes from the environment, too."""
     refused = project.run("run", **REQUIRE)

@@ -29,7 +29,7 @@ from orchestrator.results import Check
 _DIFFER: Final = 6
 _NEXT: Final = (
     "Write them into a revision: [bold]orchestrator revision --autogenerate[/]; or accept what is "
-    "meant to differ: [bold]orchestrator check --accept[/]."
+    "meant to differ:"
 )
 _STOP: Final = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -84,7 +84,7 @@ def check(
     if looking.json:
         print_json(found)
     else:
-        _tell(found)
+        _tell(found, orchestrator.settings.accepted_differences, wrote=accept)
     if not found.passed:
         raise typer.Exit(_DIFFER)
 
@@ -130,7 +130,7 @@ async def _cancel_on_signal(
         scope.cancel()
 
 
-def _tell(found: Check) -> None:
+def _tell(found: Check, file: Path | None, *, wrote: bool) -> None:
     new, accepted = len(found.differences), len(found.accepted)
     for one in found.differences:
         stdout().print(plainly(one.words))
@@ -138,11 +138,18 @@ def _tell(found: Check) -> None:
     if new:
         also = f", and {accepted} accepted" if accepted else ""
         stdout().print(f"[bold red]{_count(new)}[/] {between}{also}")
-        stderr().print(_NEXT)
+        named = "" if file is not None else " --accepted-differences FILE"
+        stderr().print(f"{_NEXT} [bold]orchestrator check --accept{named}[/].")
     elif accepted:
-        stdout().print(f"[bold green]accepted[/]: {_count(accepted)} {between}, none new")
+        new_ones = "" if wrote else ", none new"
+        stdout().print(f"[bold green]accepted[/]: {_count(accepted)} {between}{new_ones}")
     else:
         stdout().print(f"[bold green]equal[/]: no difference {between}")
+    if wrote and accepted:
+        stdout().print(
+            f"They stand in {plainly(str(file))}. A check passes over them where "
+            "`accepted_differences` names that file."
+        )
     for line in found.outdated:
         stderr().print(f"[yellow]accepted, and not found any more[/]: {plainly(line)}")
 

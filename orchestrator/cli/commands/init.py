@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli import metadata as models
 from orchestrator.cli.output import errors_reported, plainly, stderr, stdout
 from orchestrator.databases import database_of
+from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError
 from orchestrator.host.directory import StateDirectory
 from orchestrator.revisions import config as alembic_config
@@ -85,7 +86,7 @@ def init(
     with errors_reported(as_json=False, verbose=False):
         own = _present(_PYPROJECT).get("orchestrator")
         files = _files(directory, metadata, database_url)
-        local = _local_files(database_url) if own is None else {}
+        local = _local_files(database_url)
         found = models.find(metadata) if metadata is not None else None
         try:
             _write(files, Path(directory) / "versions")
@@ -95,11 +96,11 @@ def init(
             ) from error
     written = ", ".join(str(path) for path in files)
     stdout().print(f"Wrote {plainly(written)}.")
-    _tell_ignored(local)
+    _tell_ignored(local if own is None else {})
     if own is not None and not {"database_url", "app"} & set(own):
         stdout().print(
             f"Name the database in \\[tool.orchestrator]: "
-            f'[bold]database_url = "{plainly(database_url)}"[/].'
+            f'[bold]database_url = "{plainly(redact(database_url))}"[/].'
         )
     if found is None:
         stdout().print(f"First give env.py your metadata: {plainly(str(Path(directory)))}/env.py.")
@@ -165,13 +166,20 @@ def _files(directory: str, metadata: str | None, database_url: str) -> dict[Path
     Raises `ConfigurationError` where there is something already.
     """
     scripts = Path(directory)
+    try:
+        directory.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            "The name of the directory is not UTF-8, as pyproject.toml has to be."
+        ) from None
     if scripts.is_absolute() or ".." in scripts.parts:
         raise ConfigurationError(f"{directory} must lie in the working directory.")
-    if scripts.exists():
+    if os.path.lexists(scripts):
         raise ConfigurationError(
             f"{directory} exists already. Nothing was written. If it holds an Alembic project's "
-            f"scripts, nothing new is needed: `orchestrator run --script-location {directory}`. "
-            "Else name another directory: `orchestrator init DIRECTORY`."
+            f"scripts, nothing new is needed: give {directory}/env.py "
+            f"your metadata, and type `orchestrator run --script-location {directory}`. Else name "
+            "another directory: `orchestrator init DIRECTORY`."
         )
     location = alembic_config.option(alembic_config.config_files(None), "script_location")
     if location:

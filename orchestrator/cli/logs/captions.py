@@ -94,18 +94,20 @@ def numbers_of(rows: Iterable[Row]) -> dict[RowSpan, int]:
 def list_of(start: Start, numbers: dict[RowSpan, int]) -> list[tuple[str, str, str]]:
     """The first of what has a number: that, how long it took, its name."""
     lasted = {
-        (item.revision, (item.began_at - start.began_at).total_seconds()): item.duration_seconds
+        (item.revision, (item.began_at - start.began_at).total_seconds()): item
         for run in start.runs
         for item in run.revisions
-        if item.fate != "unknown"
     }
     listed = []
     for span, number in list(numbers.items())[:_LISTED_REVISIONS]:
         # A revision's own figure, as every face has it; a task alone has none.
-        spent = span.to_seconds - span.from_seconds
-        spent = lasted.get((span.revision or "", span.from_seconds), spent)
+        spent = duration(span.to_seconds - span.from_seconds)
+        item = lasted.get((span.revision or "", span.from_seconds))
+        if item is not None:
+            ended = item.fate != "unknown" or item.duration_seconds
+            spent = duration(item.duration_seconds) if ended else "?"
         name = " ".join(filter(None, (span.revision or span.task or "?", span.description)))
-        listed.append((str(number), duration(spent), printable(name)))
+        listed.append((str(number), spent, printable(name)))
     return listed
 
 

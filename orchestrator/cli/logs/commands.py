@@ -38,7 +38,8 @@ class _RunsByDefault(TyperGroup):
 
     # Any: which class of context that is depends on the version of Typer.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        runs = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        if runs and not ctx.resilient_parsing:  # or a shell could complete no command
             args = ["runs", *args]
         return super().parse_args(ctx, args)
 
@@ -162,6 +163,8 @@ def timeline(
             )
         elif found is None:
             output.tell_nothing_found("start", str(read.journals))
+            for path in filter(None, (svg, html)):
+                output.tell(f"{printable(str(path))} is not written.")
         elif svg is None and html is None:
             console = output.console()
             known = console.is_terminal or "COLUMNS" in os.environ

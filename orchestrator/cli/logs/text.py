@@ -53,6 +53,10 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     _print_widest(console, [lambda: _starts(starts), lambda: _starts_in_brief(starts)])
 
 
+_WATCHED_SECONDS: Final = 0.1
+"""A revision that takes longer than this is worth an eye."""
+
+
 def print_revisions(console: Console, revisions: Sequence[RevisionHistory], more: int) -> None:
     """One line a revision, the slowest first; then what to watch at the next deploy."""
     _print_widest(
@@ -66,7 +70,7 @@ def print_revisions(console: Console, revisions: Sequence[RevisionHistory], more
             failed = "once" if revision.failed == 1 else f"{revision.failed} times"
             print_line(console, Text(f"watch {printable(revision.revision)}: it failed {failed}"))
     slowest = revisions[0]
-    if slowest.slowest_seconds:
+    if slowest.slowest_seconds is not None and slowest.slowest_seconds >= _WATCHED_SECONDS:
         spent = duration(slowest.slowest_seconds)
         run = short(slowest.slowest_run_id)
         told = f"watch {printable(slowest.revision)}: it took up to {spent} (run {run})"

@@ -12,10 +12,19 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from orchestrator.databases.url import EXAMPLE
+from orchestrator.errors import OPTIONS
 
 _WHERE = "Where the database and its scripts are"
 _HOW = "How to run"
 _OUT = "What to print"
+
+
+def _settings() -> list[str]:
+    """What completes `--set`: the settings that have no option of their own."""
+    from orchestrator.settings import Settings  # for a shell that completes
+
+    return [f"{name}=" for name in Settings.model_fields if name not in OPTIONS]
+
 
 Config = Annotated[
     Path | None,
@@ -70,6 +79,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         help="Any other setting, such as unversioned=adopt; a list as JSON. May be given often.",
+        autocompletion=_settings,
         rich_help_panel=_WHERE,
         metavar="NAME=VALUE",
     ),

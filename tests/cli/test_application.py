@@ -209,15 +209,27 @@ def test_verbose_may_stand_before_the_command(project: Project) -> None:
     assert before.stderr == after.stderr
 
 
-def test_a_shell_completes_commands_and_values(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("orchestrator sta", ["stamp", "status"]),
+        ("orchestrator run --mode ", ["migrate", "follow", "require"]),
+        ("orchestrator check --against ", ["database", "migrations"]),
+        ("orchestrator run --set unv", ["unversioned="]),
+        ("orchestrator logs s", ["show", "starts"]),
+    ],
+)
+def test_a_shell_completes_commands_and_values(
+    project: Project, typed: str, completed: list[str]
+) -> None:
     """By the script that `--show-completion` prints."""
-    completion = {"_ORCHESTRATOR_COMPLETE": "complete_bash"}
+    done = project.run(
+        COMP_WORDS=typed,
+        COMP_CWORD=str(len(typed.split(" ")) - 1),
+        _ORCHESTRATOR_COMPLETE="complete_bash",
+    )
 
-    commands = project.run(COMP_WORDS="orchestrator sta", COMP_CWORD="1", **completion)
-    values = project.run(COMP_WORDS="orchestrator run --mode ", COMP_CWORD="3", **completion)
-
-    assert commands.stdout.split() == ["stamp", "status"]
-    assert values.stdout.split() == ["migrate", "follow", "require"]
+    assert done.stdout.split() == completed
 
 
 def test_a_table_in_a_pipe_has_no_trailing_blanks(project: Project) -> None:

@@ -50,6 +50,7 @@ def check(
             help="What the models are compared with: the database, or what the migrations make "
             "in a scratch database.",
             metavar="database|migrations",
+            autocompletion=lambda: ["database", "migrations"],
         ),
     ] = "database",
     scratch_url: Annotated[

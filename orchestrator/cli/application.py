@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, Final
 
 from orchestrator.cli.output import stdout_kept_clean
@@ -69,6 +70,8 @@ def _object(module: str, path: str, where: str) -> Any:
 
 def _perhaps(module: Any) -> str:
     """What may have been meant: the applications, orchestrators and factories that are there."""
+    if not isinstance(module, ModuleType):
+        return ""
     names = [
         name
         for name, value in vars(module).items()

@@ -211,6 +211,7 @@ CASES = {
     "URL as an application": Case(
         "run --app postgresql://u:secret99@h/db", 2, ("u:***@h/db", "no module postgresql")
     ),
+    "attribute of an attribute": Case("run --app json:loads.x", 2, ("json has no `loads.x`.",)),
     "text between colons": Case("upgrade :x:", 2, ("':x:'",)),
     "module beside that is not looked for": Case(
         "run",

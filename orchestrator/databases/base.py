@@ -210,17 +210,6 @@ def as_versions(rows: Iterable[object]) -> tuple[str, ...]:
     return tuple(sorted(told))
 
 
-def still(error: DatabaseUnavailable, waited_seconds: float) -> DatabaseUnavailable:
-    """The error of a database that was busy for as long as it was waited for."""
-    return DatabaseUnavailable(
-        f"The database {error.url} was busy for {waited_seconds:.1f} s: another process was "
-        f"writing to it all that time. {WAIT_LONGER}",
-        url=error.url,
-        waited_seconds=waited_seconds,
-        busy=True,
-    )
-
-
 WAIT_LONGER: Final = (
     f"Start again when that has ended, or wait longer: set {by_setting('connect_timeout_seconds')}."
 )
@@ -244,6 +233,12 @@ def patiently(
             if not error.busy:
                 raise
             if waited >= timeout_seconds:
-                raise still(error, waited) from error
+                raise DatabaseUnavailable(
+                    f"The database {error.url} was busy for {waited:.1f} s: another process was "
+                    f"writing to it all that time. {WAIT_LONGER}",
+                    url=error.url,
+                    waited_seconds=waited,
+                    busy=True,
+                ) from error
         interrupted()
         time.sleep(_PAUSE_SECONDS)

@@ -10,7 +10,6 @@ import anyio
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.databases.base import still
 from orchestrator.decision.job import Policy
 from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
 from orchestrator.host.peers import Peers
@@ -75,7 +74,15 @@ class Follower:
 
     def _timeout(self) -> LockTimeout | DatabaseUnavailable:
         if self._busy is not None:
-            return still(self._busy, self.waited_seconds)
+            return DatabaseUnavailable(
+                f"The database {self._busy.url} was busy for {self.waited_seconds:.1f} s: another "
+                "process was writing to it, so nobody can tell whether it is at its target. Start "
+                "again when that has ended, or wait longer: set "
+                f"{by_setting('lock_timeout_seconds')}.",
+                url=self._busy.url,
+                waited_seconds=self.waited_seconds,
+                busy=True,
+            )
         holder = self._peers.holder()
         refusal = self._watch.refusal
         return LockTimeout(

@@ -360,7 +360,7 @@ def test_wait_says_that_it_saw_nothing(chained: Project) -> None:
         connection.execute("ROLLBACK")
 
     assert busy.code == 5
-    assert "another process was writing to it all that time" in busy.json["error"]["message"]
+    assert "nobody can tell whether it is at its target" in busy.json["error"]["message"]
 
 
 def test_status_of_versions_of_which_one_includes_another(chained: Project) -> None:

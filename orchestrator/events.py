@@ -50,11 +50,15 @@ class StateObserved(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockWaiting(Event):
-    """Somebody else holds a lock; `holder` is None while it has not told who it is."""
+    """Somebody else holds a lock; `holder` is None while it has not told who it is.
+
+    With a `reason`: a database that was opened is busy, with what the reason says.
+    """
 
     lock: str
     holder: Holder | None
     waited_seconds: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

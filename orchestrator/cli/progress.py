@@ -165,6 +165,8 @@ class _Display:
 
 def _waiting_for(event: LockWaiting) -> str:
     holder = event.holder
+    if event.reason:
+        return f"waiting for the database: {printable(event.reason)}"
     if event.lock == "database":
         at_work = process(to_jsonable(holder)) if holder is not None else "nobody"
         return f"waiting for the database to reach its target; {at_work} is at work"

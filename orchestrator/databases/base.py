@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
 from orchestrator.databases.secrets import Secrets
 from orchestrator.databases.url import redact, secrets_of
-from orchestrator.errors import DatabaseUnavailable, by_setting
+from orchestrator.errors import DatabaseUnavailable
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder
-
-_PAUSE_SECONDS: Final = 0.05
-
-T = TypeVar("T")
 
 
 class Database(ABC):
@@ -208,37 +203,3 @@ def as_versions(rows: Iterable[object]) -> tuple[str, ...]:
         row if isinstance(row, str) else f"{row!r} (no text)" for row in rows if row is not None
     )
     return tuple(sorted(told))
-
-
-WAIT_LONGER: Final = (
-    f"Start again when that has ended, or wait longer: set {by_setting('connect_timeout_seconds')}."
-)
-"""What to do about a database that is busy with another process's work."""
-
-
-def patiently(
-    ask: Callable[[], T], *, timeout_seconds: float, interrupted: Callable[[], None]
-) -> T:
-    """What `ask` returns, asked again while the database is busy.
-
-    `interrupted` is called between tries, and may raise. Raises `DatabaseUnavailable` with
-    the seconds waited at the deadline, and at once where waiting would not help.
-    """
-    began = time.monotonic()
-    while True:
-        try:
-            return ask()
-        except DatabaseUnavailable as error:
-            waited = time.monotonic() - began
-            if not error.busy:
-                raise
-            if waited >= timeout_seconds:
-                raise DatabaseUnavailable(
-                    f"The database {error.url} was busy for {waited:.1f} s: another process was "
-                    f"writing to it all that time. {WAIT_LONGER}",
-                    url=error.url,
-                    waited_seconds=waited,
-                    busy=True,
-                ) from error
-        interrupted()
-        time.sleep(_PAUSE_SECONDS)

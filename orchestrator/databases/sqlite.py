@@ -125,7 +125,10 @@ class SQLite(Database):
             with _engine(str(self._file)).connect() as connection:
                 yield connection
         except DBAPIError as error:
-            raise (self.explain(error) or sqlite_errors.unusable(error, self)) from error
+            told = self.explain(error) or sqlite_errors.unusable(error, self)
+            # Another process may take away an empty file, whose migration it could not begin with.
+            told.busy = told.busy or not self.exists()
+            raise told from error
 
     def begin_at_once(self, engine: Engine) -> bool:
         """See https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable."""

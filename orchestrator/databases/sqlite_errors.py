@@ -46,8 +46,6 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
 def unusable(error: BaseException, database: Database) -> DatabaseUnavailable:
     """Why a file could not be opened, whatever the error."""
     file = database.file or Path()
-    # Another process may take away an empty file, whose migration it could not begin with.
-    gone = _code(error) == sqlite3.SQLITE_CANTOPEN and not os.path.lexists(file)
     if _code(error) == sqlite3.SQLITE_NOTADB:
         reason = "the file is not a SQLite database"
     elif os.path.isdir(file):
@@ -66,7 +64,6 @@ def unusable(error: BaseException, database: Database) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"The database {database.shown_url} cannot be opened: {reason}.",
         url=database.shown_url,
-        busy=gone,
     )
 
 

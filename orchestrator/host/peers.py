@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import LockTimeout, PeerFailed, by_setting
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.record import Record, RecordFile
+from orchestrator.locks.cadence import Cadence
 from orchestrator.results import Ended, Holder
-
-_LONGEST_SILENCE_SECONDS: Final = 30.0
 
 
 class Peers:
@@ -34,7 +32,7 @@ class Peers:
         self._emit = emit
         self._warn = warn
         self._warned = False
-        self._next_word_seconds = 0.0
+        self._cadence = Cadence()
         self._told_run: str | None = None
         before = self._read()
         self._settled = {before.holder.run_id} if before and before.outcome else set()
@@ -51,12 +49,10 @@ class Peers:
         """
         holder = self.holder()
         run = holder.run_id if holder else None
-        if waited_seconds < self._next_word_seconds and run in (None, self._told_run):
+        if not self._cadence.is_due(waited_seconds) and run in (None, self._told_run):
             return
         self._told_run = run or self._told_run
-        self._next_word_seconds = waited_seconds + min(
-            max(1.0, waited_seconds), _LONGEST_SILENCE_SECONDS
-        )
+        self._cadence.told(waited_seconds)
         self._emit(LockWaiting(lock=lock, holder=holder, waited_seconds=waited_seconds))
 
     def named(self, timeout: LockTimeout, waited_seconds: float) -> LockTimeout:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
+from orchestrator.databases.patience import WRITER
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -55,7 +55,7 @@ def run_env_py(
     `DatabaseUnavailable`, and `ConfigurationError` for an `env.py` that cannot be run.
     """
     with env_py_ready(scripts, options, options.database):
-        deadline = time.monotonic() + options.busy_seconds
+        wait = options.patience.wait()
         asked = False
         while True:
             passing = _Pass(scripts, work, options, rehearse=rehearse, asked=asked)
@@ -78,9 +78,10 @@ def run_env_py(
                 )
                 options = replace(options, transaction="revision")
             except DatabaseUnavailable as error:
-                if passing.began or not error.busy or time.monotonic() > deadline:
+                if passing.began or not error.busy or wait.is_over:
                     raise
-            options.interrupted()
+                wait.tell(WRITER)
+            options.patience.interrupted()
 
 
 class _Pass:
@@ -211,8 +212,7 @@ class _Pass:
         transaction = kind(
             connection,
             database=self._options.database,
-            busy_seconds=self._options.busy_seconds,
-            interrupted=self._options.interrupted,
+            patience=self._options.patience,
         )
         transaction.committed = stock  # for all that is known
         if self._rehearse:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
+from orchestrator.databases.patience import Patience
 from orchestrator.errors import ConfigurationError
 from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.forked import end_if_forked
@@ -66,15 +67,15 @@ class Arguments:
     """What the `alembic` command would be given, as far as `env.py` can ask for it.
 
     `x_arguments` for `context.get_x_argument()`, `tag` for `context.get_tag_argument()`,
-    `attributes` for `context.config.attributes`. `interrupted` raises `Interrupted` when the
-    work should end.
+    `attributes` for `context.config.attributes`. `patience` is how what is in the way is waited
+    for; its `interrupted` raises `Interrupted` when the work should end.
     """
 
     target: str
     x_arguments: tuple[str, ...] = ()
     tag: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    interrupted: Callable[[], None] = lambda: None
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,6 @@ class PassOptions(Arguments):
 
     database: Database
     transaction: str = "env"
-    busy_seconds: float = 30.0
     warn: Callable[[str, str | None], None] = lambda _message, _revision: None
 
 
@@ -131,7 +131,7 @@ def env_py_ready(
     """
     lock = _one_at_a_time
     while not lock.acquire(timeout=0.05):
-        arguments.interrupted()
+        arguments.patience.interrupted()
     try:
         _give_arguments(scripts.config, arguments)
         if database is not None:

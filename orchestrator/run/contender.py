@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
+from orchestrator.databases.patience import AT_ONCE
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
@@ -199,7 +200,8 @@ class Contender:
             return None
 
         def ask(cancellation: Cancellation) -> Ended | None:
-            return probe_known(self._resources, cancellation.interrupt, patient=under_lock)
+            patience = self._resources.patience(cancellation.interrupt, self._emit)
+            return probe_known(self._resources, patience if under_lock else AT_ONCE)
 
         try:
             ready = await in_thread(ask, self._limiter)
@@ -217,7 +219,7 @@ class Contender:
             return None
         from orchestrator.run.watch import Watch  # hardly any run comes this way
 
-        watch = Watch(self._resources, self._job.policy, patient=True)
+        watch = Watch(self._resources, self._job.policy, emit=self._emit)
         return self._told(await in_thread(watch.ready, self._limiter), under_lock=under_lock)
 
     def _told(self, ready: Ended | None, *, under_lock: bool) -> Ended | None:

@@ -55,7 +55,7 @@ class View:
         from orchestrator.revisions.task_errors import explain_env_py
 
         options = self._resources.pass_options(self.target)
-        probe_known(self._resources, lambda: None)  # tells what is no database at all
+        probe_known(self._resources, options.patience)  # tells what is no database at all
         if not self._resources.database.exists():
             find_scripts(self._scripts, options)
             return self._observe(exists=False, versions=(), tables=())

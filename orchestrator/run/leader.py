@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.databases.base import patiently
+from orchestrator.databases.patience import patiently
 from orchestrator.decision.job import Command, Job
 from orchestrator.decision.state import Observation
 from orchestrator.errors import Interrupted, OrchestratorError, by_setting
@@ -135,7 +135,7 @@ class Leader:
         options = self._resources.pass_options(
             self._job.target,
             transaction=self._resources.settings.transaction,
-            interrupted=cancellation.interrupt,
+            patience=self._resources.patience(cancellation.interrupt, self._emit),
             warn=self._warn,
         )
         try:
@@ -164,11 +164,7 @@ class Leader:
                 versions = database.version_rows(connection, table, schema) or ()
                 return Found(versions=versions, lacking=database.lacking(connection, created))
 
-        return patiently(
-            ask,
-            timeout_seconds=self._resources.settings.connect_timeout_seconds,
-            interrupted=lambda: None,
-        )
+        return patiently(ask, self._resources.patience(emit=self._emit))
 
     def _told(self, proof: Proof, error: Exception) -> OrchestratorError:
         """The error as the caller gets it; the failed task is told as an event, too."""

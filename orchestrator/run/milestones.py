@@ -55,8 +55,13 @@ class Milestones:
                 pass
 
     def _wait(self, event: LockWaiting) -> None:
-        self._holder = event.holder or self._holder
-        if event.waited_seconds >= _LONG_SECONDS:
+        if event.waited_seconds < _LONG_SECONDS:
+            self._holder = event.holder or self._holder
+        elif event.reason:
+            waited = f"{event.waited_seconds:.0f} s so far"
+            self._tell(f"waiting for the database, as {event.reason}: {waited}")
+        else:
+            self._holder = event.holder or self._holder
             at = self._holder.revision if self._holder is not None else None
             revision = f", at revision {at}" if at else ""
             self._tell(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
 from orchestrator.decision.job import Policy
+from orchestrator.events import Event
 from orchestrator.results import AppliedRevision, Ended
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import in_thread
@@ -17,8 +20,15 @@ class Requirement:
 
     waited_seconds = 0.0
 
-    def __init__(self, resources: Resources, policy: Policy, limiter: CapacityLimiter) -> None:
-        self._watch = Watch(resources, policy, patient=True)
+    def __init__(
+        self,
+        resources: Resources,
+        policy: Policy,
+        limiter: CapacityLimiter,
+        *,
+        emit: Callable[[Event], object],
+    ) -> None:
+        self._watch = Watch(resources, policy, emit=emit)
         self._limiter = limiter
 
     async def reach_target(self, _: TaskGroup) -> Ended:

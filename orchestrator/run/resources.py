@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
+from orchestrator.databases.patience import Patience
 from orchestrator.databases.quoting import without_secrets
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.databases.url import parse, secrets_of
 from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
+from orchestrator.events import Event, LockWaiting
 from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.host.heads import HeadsFile, resolve
 from orchestrator.host.record import RecordFile
@@ -279,6 +281,23 @@ class Resources:
     def _told_attributes(self) -> tuple[str, ...] | None:
         return told_attributes(self.attributes)
 
+    def patience(
+        self,
+        interrupted: Callable[[], None] = lambda: None,
+        emit: Callable[[Event], object] = lambda _: None,
+    ) -> Patience:
+        """How a database that is busy is waited for, and told of."""
+
+        def tell(waited_seconds: float, reason: str) -> None:
+            emit(
+                LockWaiting(
+                    lock="database", holder=None, waited_seconds=waited_seconds, reason=reason
+                )
+            )
+
+        seconds = self.settings.connect_timeout_seconds
+        return Patience(timeout_seconds=seconds, interrupted=interrupted, tell=tell)
+
     def pass_options(self, target: str, **more: Any) -> PassOptions:
         """How `env.py` is run to reach a target; imports Alembic."""
         from orchestrator.revisions.environment_context import PassOptions
@@ -286,9 +305,7 @@ class Resources:
         return PassOptions(
             database=self.database,
             target=target,
-            busy_seconds=self.settings.connect_timeout_seconds,
-            **self._arguments,
-            **more,
+            **{"patience": self.patience(), **self._arguments, **more},
         )
 
     @property

@@ -173,7 +173,7 @@ class Runner:
 
             if self._settings.mode == "follow":
                 return Follower(self._resources, self._job.policy, peers, self._limiter)
-            return Requirement(self._resources, self._job.policy, self._limiter)
+            return Requirement(self._resources, self._job.policy, self._limiter, emit=self._emit)
         return Contender(
             self._resources,
             self._job,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from orchestrator.databases.base import patiently
+from orchestrator.databases.patience import Patience, patiently
 from orchestrator.decision.state import DatabaseState
 from orchestrator.results import Ended
 from orchestrator.run.resources import Resources
 
 
-def probe_known(
-    resources: Resources, interrupted: Callable[[], None], *, patient: bool = True
-) -> Ended | None:
+def probe_known(resources: Resources, patience: Patience) -> Ended | None:
     """The end of a run that finds the remembered target reached; else None.
 
     None also where it cannot be told without loading the scripts.
 
     Raises `DatabaseUnavailable` for something that cannot be a database at all, and for one
-    that is busy: for as long as connections are waited for, or, if not `patient`, for 0.1 s.
+    that is busy for longer than the patience lasts.
     """
     database = resources.database
     if not database.exists():
@@ -35,11 +31,7 @@ def probe_known(
             table, schema = known.version_table, known.version_table_schema
             return database.version_rows(connection, table, schema)
 
-    rows = patiently(
-        ask,
-        timeout_seconds=resources.settings.connect_timeout_seconds if patient else 0,
-        interrupted=interrupted,
-    )
+    rows = patiently(ask, patience)
     if known is None or rows != known.versions:
         return None
     return Ended(versions=known.versions, state_before=DatabaseState.CURRENT)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from orchestrator.databases.patience import AT_ONCE
 from orchestrator.decision.job import Policy
 from orchestrator.decision.plan import adopts, decide
 from orchestrator.decision.refusal import work_to_do
 from orchestrator.decision.state import Observation
 from orchestrator.errors import StateRefused
+from orchestrator.events import Event
 from orchestrator.results import Ended
 from orchestrator.run.inspection import View
 from orchestrator.run.resources import Resources
@@ -23,14 +26,20 @@ if TYPE_CHECKING:
 class Watch:
     """Whether a run would have nothing to do, however often it is asked.
 
-    Loads the scripts only once. It writes nothing and takes no lock. If `patient`, a database
-    that is busy is waited for.
+    Loads the scripts only once. It writes nothing and takes no lock. With `emit`, a database
+    that is busy is waited for, which is told there; without, whoever asks asks again.
     """
 
-    def __init__(self, resources: Resources, policy: Policy, *, patient: bool = False) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        policy: Policy,
+        *,
+        emit: Callable[[Event], object] | None = None,
+    ) -> None:
         self._resources = resources
         self._policy = policy
-        self._patient = patient
+        self._emit = emit
         self.refusal: StateRefused | None = None
         """What the last look found to be in the way."""
         self._scripts: Scripts | None = None
@@ -46,7 +55,11 @@ class Watch:
 
     def require(self, cancellation: Cancellation) -> Ended:
         """The end of the watch. Raises `StateRefused` where a run would have work to do."""
-        ended = probe_known(self._resources, cancellation.interrupt, patient=self._patient)
+        if self._emit is None:
+            patience = AT_ONCE
+        else:
+            patience = self._resources.patience(cancellation.interrupt, self._emit)
+        ended = probe_known(self._resources, patience)
         if ended is not None:
             return ended
         database = self._resources.database
@@ -65,7 +78,7 @@ class Watch:
         if known is None:
             # Who looks once tells what is so; who follows waits for others to compare.
             return self._view.look(
-                compared=lambda seen: self._patient and adopts(seen, self._policy)
+                compared=lambda seen: self._emit is not None and adopts(seen, self._policy)
             )
         table, schema = known.version_table, known.version_table_schema
         with database.connect() as connection:

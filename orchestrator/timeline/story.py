@@ -102,9 +102,13 @@ class _Story:
     def state_observed(self, entry: Entry) -> None:
         if self.observed is None:
             self.observed = entry.values
+        if self.span[0] == "waiting" and not self.waiting:
+            self._turn(entry.at, "looking")
 
     def lock_waiting(self, entry: Entry) -> None:
         self._turn(entry.at, "waiting")
+        if text(entry.values, "reason"):
+            return  # for no lock of ours
         lock = text(entry.values, "lock")
         self.waiting.setdefault(lock, (entry.at, number(entry.values, "waited_seconds") or 0.0))
         holder = entry.values.get("holder")

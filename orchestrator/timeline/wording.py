@@ -146,7 +146,9 @@ def _state_observed(values: Mapping[str, Any]) -> str:
 
 def _lock_waiting(values: Mapping[str, Any]) -> str:
     holder = values.get("holder")
-    if values.get("lock") == "database":
+    if reason := text(values, "reason"):
+        whom = f"the database: {printable(reason)}"
+    elif values.get("lock") == "database":
         whom = "the database to reach its target; "
         whom += f"{process(holder)} is at work" if isinstance(holder, dict) else "nobody is at work"
     elif not isinstance(holder, dict):

@@ -154,6 +154,19 @@ async def test_while_it_waits_it_says_for_whom_and_how_long() -> None:
     assert "1 min 15 s" in shown
 
 
+async def test_while_the_database_is_busy_it_says_why() -> None:
+    """What keeps it busy, for as long as that lasts."""
+    busy = LockWaiting(
+        lock="database", holder=None, waited_seconds=4.0, reason="another process is writing to it"
+    )
+    display = progress._Display()
+    display.tell(busy)
+    console, written = a_console(terminal=True, COLUMNS=120)
+    console.print(display.render(console))
+    shown = ESCAPE_SEQUENCE.sub("", written.getvalue())
+    assert "4.00 s waiting for the database: another process is writing to it" in shown
+
+
 async def test_while_it_migrates_it_says_how_far_it_is() -> None:
     """Which revision of how many, its description, and a bar with what is left."""
     display = progress._Display()

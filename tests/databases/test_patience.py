@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.databases.base import patiently
+from orchestrator.databases import patience
+from orchestrator.databases.patience import Patience, patiently
 from orchestrator.errors import DatabaseUnavailable, Interrupted
 
 
@@ -22,7 +23,7 @@ def test_a_busy_database_is_asked_again() -> None:
             raise unavailable(busy=True)
         return "answer"
 
-    found = patiently(answer, timeout_seconds=30, interrupted=lambda: None)
+    found = patiently(answer, Patience())
     assert (found, len(tries)) == ("answer", 3)
 
 
@@ -33,7 +34,7 @@ def test_patience_has_a_deadline() -> None:
         raise unavailable(busy=True)
 
     with pytest.raises(DatabaseUnavailable) as raised:
-        patiently(refuse, timeout_seconds=0.01, interrupted=lambda: None)
+        patiently(refuse, Patience(timeout_seconds=0.01))
     assert raised.value.busy
     assert raised.value.waited_seconds >= 0.01
 
@@ -47,7 +48,7 @@ def test_what_waiting_does_not_mend_is_raised_at_once() -> None:
         raise unavailable(busy=False)
 
     with pytest.raises(DatabaseUnavailable):
-        patiently(refuse, timeout_seconds=30, interrupted=lambda: None)
+        patiently(refuse, Patience())
     assert len(tries) == 1
 
 
@@ -61,4 +62,25 @@ def test_patience_can_be_interrupted() -> None:
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        patiently(refuse, timeout_seconds=30, interrupted=interrupt)
+        patiently(refuse, Patience(interrupted=interrupt))
+
+
+def test_a_long_wait_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, what for and for how long; a short one is not worth a word."""
+    told: list[tuple[float, str]] = []
+    tries: list[int] = []
+
+    def answer() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise unavailable(busy=True)
+
+    patiently(answer, Patience(tell=lambda *word: told.append(word)))
+    assert told == []
+
+    tries.clear()
+    monkeypatch.setattr(patience, "_UNTOLD_SECONDS", 0.04)
+    patiently(answer, Patience(tell=lambda *word: told.append(word)))
+    [(seconds, reason)] = told
+    assert 0.04 <= seconds <= 30
+    assert reason == "another process is writing to it"

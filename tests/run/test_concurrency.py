@@ -287,7 +287,9 @@ class TestBusyDatabase:
     @pytest.fixture
     def writer(self, project: Project) -> Iterator[sqlite3.Connection]:
         """A connection that nobody can read beside."""
-        connection = sqlite3.connect(project.database, isolation_level=None)
+        connection = sqlite3.connect(
+            project.database, isolation_level=None, check_same_thread=False
+        )
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("BEGIN EXCLUSIVE")
         yield connection
@@ -321,6 +323,45 @@ class TestBusyDatabase:
                 await run()
         assert raised.value.busy
         assert writer.in_transaction
+
+    async def test_is_waited_for_with_a_word(
+        self, project: Project, writer: sqlite3.Connection
+    ) -> None:
+        """Whoever holds our lock waits for another's, and says so once a second, then seldomer."""
+        waited: list[LockWaiting] = []
+
+        def end_the_other(event: Event) -> None:
+            if isinstance(event, LockWaiting):
+                waited.append(event)
+                writer.execute("ROLLBACK")
+
+        with anyio.fail_after(DEADLINE_SECONDS):
+            report = await orchestrate(project, end_the_other).run()
+        [event] = waited
+        assert (event.lock, event.holder) == ("database", None)
+        assert event.reason == "another process is writing to it"
+        assert event.waited_seconds >= 1
+        assert (report.led, report.waited_seconds) == (True, 0.0)
+
+    async def test_is_waited_for_at_the_commit_with_a_word(self, project: Project) -> None:
+        """A reader that ends in time is waited for, which is told; the work is kept."""
+        project.chain(1)
+        reader = sqlite3.connect(project.database, isolation_level=None, check_same_thread=False)
+        reader.execute("CREATE TABLE t (id INTEGER)")
+        reader.execute("DROP TABLE t")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM sqlite_master").fetchall()
+        reasons: list[str | None] = []
+
+        def end_the_other(event: Event) -> None:
+            if isinstance(event, LockWaiting):
+                reasons.append(event.reason)
+                reader.execute("COMMIT")
+
+        with anyio.fail_after(DEADLINE_SECONDS):
+            assert (await orchestrate(project, end_the_other).run()).led
+        assert reasons == ["another connection is reading it"]
+        reader.close()
 
     async def test_is_waited_for_at_the_commit(self, project: Project) -> None:
         """A reader keeps the commit out: nothing is kept, and it is nobody's revision."""

@@ -94,6 +94,14 @@ def test_whoever_waited_says_for_whom() -> None:
     assert lines == ["waited 0.20 s for pid 412, now at 3"]
 
 
+def test_a_database_that_is_busy_is_told_of() -> None:
+    """While it lasts, with what keeps it busy; it is nobody's lock."""
+    busy = LockWaiting(lock="database", holder=None, waited_seconds=3.2, reason="it is read")
+    lines = told((0, STARTED), (0.1, ACQUIRED), (3.3, busy), (4, ready("2", led=True, took=4.0)))
+
+    assert lines[0] == "waiting for the database, as it is read: 3 s so far"
+
+
 def test_a_wait_before_leading_is_not_work() -> None:
     """What was waited is told apart from what was worked."""
     lines = told(

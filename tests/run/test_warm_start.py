@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.databases.patience import AT_ONCE, Patience
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.decision.state import DatabaseState
 from orchestrator.run.resources import Resources
@@ -130,14 +131,10 @@ def resources(project: Project, **settings: Any) -> Resources:
     )
 
 
-def never() -> None:
-    """Nothing interrupts."""
-
-
 def test_an_absent_file_is_not_made_by_looking(project: Project) -> None:
     """The probe of a database that does not exist leaves it so, and makes no directory."""
     project.chain(1)
-    assert probe_known(resources(project), never) is None
+    assert probe_known(resources(project), AT_ONCE) is None
     assert not project.database.exists()
     assert not project.state.exists()
     assert sorted(path.name for path in project.path.iterdir()) == ["migrations", "models.py"]
@@ -151,7 +148,7 @@ def test_a_file_that_vanishes_while_it_is_looked_at_is_absent(
     there = SQLite.exists
     monkeypatch.setattr(SQLite, "exists", lambda self: next(looks, None) or there(self))
 
-    assert probe_known(resources(project), never) is None
+    assert probe_known(resources(project), Patience()) is None
 
     assert list(looks) == []
     assert not project.database.exists()
@@ -168,12 +165,12 @@ def test_the_probe_asks_the_database_every_time(
     for name, value in project.environment().items():
         monkeypatch.setenv(name, value)
     here = resources(project)
-    ended = probe_known(here, never)
+    ended = probe_known(here, AT_ONCE)
     assert ended is not None
     assert (ended.versions, ended.state_before) == (("r2",), DatabaseState.CURRENT)
     with here.database.connect() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'r1'")
-    assert probe_known(here, never) is None
+    assert probe_known(here, AT_ONCE) is None
 
 
 def test_a_version_table_with_a_name_and_schema_of_its_own_is_found(project: Project) -> None:

@@ -320,6 +320,20 @@ def test_a_silent_leader_and_who_waits_for_it_form_one_start() -> None:
     assert len(starts_of([leader, stranger])) == 2
 
 
+def test_a_database_that_was_busy() -> None:
+    """It was waited for, in the picture, too; but for no lock of ours, and by who led."""
+    told = list(led())
+    at = next(n for n, (_, event) in enumerate(told) if isinstance(event, LockAcquired))
+    busy = LockWaiting(lock="database", holder=None, waited_seconds=1.0, reason="it is busy")
+    later = ((offset + 5.0, event) for offset, event in told[at + 1 :])
+    run = a_run(*told[: at + 1], (told[at][0] + 1.0, busy), *later)
+    assert (run.role, run.waits, run.waited_seconds) == ("led", (), 0.0)
+    kinds = [span.kind for span in run.spans]
+    assert kinds[:3] == ["looking", "waiting", "looking"]
+    assert "migrating" in kinds
+    assert run.spans[1].ended_at - run.spans[1].began_at > timedelta(seconds=3)
+
+
 def killed_and_followed() -> tuple[Run, Run]:
     """A leader that said nothing after it had begun its second revision, and who took over."""
     told = list(led())

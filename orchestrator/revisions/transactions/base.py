@@ -9,6 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
+from orchestrator.databases.patience import Patience
 
 
 class TransactionError(Exception):
@@ -31,9 +32,8 @@ class Transaction:
     This one is whatever `env.py` and Alembic make of it. A database that needs more has a class
     of this in a file of its own, and a row in `TRANSACTIONS`.
 
-    `busy_seconds` is how long another one's work is waited for; `interrupted` raises where that
-    waiting should end. `committed` says whether some of the work may have been committed, by
-    Alembic or by a revision; it is sure when the pass has ended.
+    `patience` is how another one's work is waited for. `committed` says whether some of the work
+    may have been committed, by Alembic or by a revision; it is sure when the pass has ended.
     """
 
     transactional_ddl: ClassVar[bool | None] = None
@@ -46,14 +46,12 @@ class Transaction:
         connection: Connection,
         *,
         database: Database,
-        busy_seconds: float,
-        interrupted: Callable[[], None],
+        patience: Patience,
     ) -> None:
         self.committed = False
         self.connection = connection
         self._database = database
-        self._busy_seconds = busy_seconds
-        self._interrupted = interrupted
+        self._patience = patience
         self._listeners: list[tuple[str, Callable[..., Any]]] = []
         self._listen("commit", self._on_commit)
 

@@ -9,13 +9,12 @@ and `BEGIN IMMEDIATE` is sent before anything is read that a decision rests on.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 
-from orchestrator.databases.base import WAIT_LONGER, Database
+from orchestrator.databases.base import Database
+from orchestrator.databases.patience import READER, WAIT_LONGER, WRITER, Patience, Wait
 from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable, TaskFailed, by_setting
 from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
@@ -59,17 +58,8 @@ class SQLiteTransaction(Transaction):
     transactional_ddl = True  # SQLite has it; Alembic only assumes that the driver spoils it
     commits_itself = True
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        database: Database,
-        busy_seconds: float,
-        interrupted: Callable[[], None],
-    ) -> None:
-        super().__init__(
-            connection, database=database, busy_seconds=busy_seconds, interrupted=interrupted
-        )
+    def __init__(self, connection: Connection, *, database: Database, patience: Patience) -> None:
+        super().__init__(connection, database=database, patience=patience)
         self._driver = Driver(connection)
         self._violations: Violations | None = None
         self._ended_by: EndedBy | None = None
@@ -108,30 +98,30 @@ class SQLiteTransaction(Transaction):
         if self.is_open:
             return
         self._driver.take()
-        began = time.monotonic()
+        wait = self._patience.wait()
         self._driver.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
         while True:
             try:
                 self._driver.execute("BEGIN IMMEDIATE")
                 break
             except Exception as error:
-                waited = time.monotonic() - began
                 known = self._database.explain(error)
                 if known is not None and not known.busy:
                     raise known from error
                 if known is None:
                     reason = told(error, self._database.secrets)
-                    raise self._unavailable(f"cannot be written: {reason}.", waited) from error
-                if waited >= self._busy_seconds:
+                    raise self._unavailable(f"cannot be written: {reason}.", wait) from error
+                if wait.is_over:
                     raise self._unavailable(
-                        f"was busy with another writer for {waited:.1f} s. {WAIT_LONGER}",
-                        waited,
+                        f"was busy with another writer for {wait.seconds:.1f} s. {WAIT_LONGER}",
+                        wait,
                         busy=True,
                     ) from error
             # Only while there is somebody to wait for: a revision that was said to begin begins.
-            self._interrupted()
-        # Readers can be in the way of the commit.
-        milliseconds = min(self._busy_seconds * 1000, _LONGEST_MILLISECONDS)
+            self._patience.interrupted()
+            wait.tell(WRITER)
+        # Readers can be in the way of a commit of Alembic's.
+        milliseconds = min(self._patience.timeout_seconds * 1000, _LONGEST_MILLISECONDS)
         self._driver.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
         self._commits.mark()
 
@@ -198,20 +188,25 @@ class SQLiteTransaction(Transaction):
         )
 
     def _commit(self) -> None:
-        began = time.monotonic()
-        try:
-            self._driver.execute("COMMIT")
-        except Exception as error:
-            told = self._database.explain(error)
-            if told is None or not told.busy:
-                raise
-            waited = time.monotonic() - began
-            raise self._unavailable(
-                f"could not be committed to: another connection was reading it for all of the "
-                f"{waited:.1f} s that were waited. {WAIT_LONGER}",
-                waited,
-                busy=True,
-            ) from error
+        """Commit; a cancellation waits, too, as what has run is to be kept."""
+        wait = self._patience.wait()
+        self._driver.execute(f"PRAGMA busy_timeout = {_TRY_MILLISECONDS}")
+        while True:
+            try:
+                self._driver.execute("COMMIT")
+                return
+            except Exception as error:
+                known = self._database.explain(error)
+                if known is None or not known.busy:
+                    raise
+                if wait.is_over:
+                    raise self._unavailable(
+                        f"could not be committed to: another connection was reading it for all of "
+                        f"the {wait.seconds:.1f} s that were waited. {WAIT_LONGER}",
+                        wait,
+                        busy=True,
+                    ) from error
+            wait.tell(READER)
 
     def _notice(self) -> None:
         """Find out how the transaction ended, where nobody was told.
@@ -279,10 +274,10 @@ class SQLiteTransaction(Transaction):
             if mode != [(asked[1].lower(),)]:
                 raise NotInTransaction(statement)
 
-    def _unavailable(self, what: str, waited: float, *, busy: bool = False) -> DatabaseUnavailable:
+    def _unavailable(self, what: str, wait: Wait, *, busy: bool = False) -> DatabaseUnavailable:
         return DatabaseUnavailable(
             f"The database {self._database.shown_url} {what}",
             url=self._database.shown_url,
-            waited_seconds=waited,
+            waited_seconds=wait.seconds,
             busy=busy,
         )

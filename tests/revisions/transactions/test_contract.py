@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import Orchestrator, RunReport, TaskFailed
+from orchestrator.databases.patience import Patience
 from orchestrator.revisions.transactions import TRANSACTIONS
 from orchestrator.revisions.transactions.base import Transaction
 from tests.databases.conftest import Place
@@ -133,7 +134,7 @@ class TestObject:
     @staticmethod
     def transaction(place: Place, connection: sa.Connection) -> Transaction:
         return TRANSACTIONS[place.kind](
-            connection, database=place.database, busy_seconds=5, interrupted=lambda: None
+            connection, database=place.database, patience=Patience(timeout_seconds=5)
         )
 
     def test_what_is_abandoned_leaves_nothing(self, place: Place) -> None:

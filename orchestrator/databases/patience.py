@@ -1,0 +1,102 @@
+"""How another one's work in the database is waited for: so long, and not in silence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from orchestrator.errors import DatabaseUnavailable, by_setting
+from orchestrator.locks.cadence import Cadence
+
+_PAUSE_SECONDS: Final = 0.05
+_UNTOLD_SECONDS: Final = 1.0
+"""A database in use is busy now and then; a wait is told of when it is longer than that."""
+
+T = TypeVar("T")
+
+WAIT_LONGER: Final = (
+    f"Start again when that has ended, or wait longer: set {by_setting('connect_timeout_seconds')}."
+)
+"""What to do about a database that is busy with another process's work."""
+
+WRITER: Final = "another process is writing to it"
+READER: Final = "another connection is reading it"
+
+
+def _nobody(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """For how long the database is waited for, in seconds; `inf` for ever.
+
+    `interrupted` raises where the waiting should end. `tell` gets, now and then, the seconds
+    waited so far and what for.
+    """
+
+    timeout_seconds: float = 30.0
+    interrupted: Callable[[], None] = _nobody
+    tell: Callable[[float, str], object] = _nobody
+
+    def wait(self) -> Wait:
+        """Begin to wait."""
+        return Wait(self)
+
+
+AT_ONCE: Final = Patience(timeout_seconds=0)
+"""Nobody is waited for: only for what takes the database itself a moment."""
+
+
+class Wait:
+    """One wait, from now on."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._began = time.monotonic()
+        self._cadence = Cadence(_UNTOLD_SECONDS)
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts so far."""
+        return time.monotonic() - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has lasted as long as it may."""
+        return self.seconds >= self._patience.timeout_seconds
+
+    def tell(self, reason: str) -> None:
+        """Say what is waited for, if the time for a word has come."""
+        waited = self.seconds
+        if self._cadence.is_due(waited):
+            self._cadence.told(waited)
+            self._patience.tell(waited, reason)
+
+
+def patiently(ask: Callable[[], T], patience: Patience) -> T:
+    """What `ask` returns, asked again while the database is busy.
+
+    Raises `DatabaseUnavailable` with the seconds waited at the deadline, and at once where
+    waiting would not help; and what `interrupted` raises, between tries.
+    """
+    wait = patience.wait()
+    while True:
+        try:
+            return ask()
+        except DatabaseUnavailable as error:
+            if not error.busy:
+                raise
+            if wait.is_over:
+                raise DatabaseUnavailable(
+                    f"The database {error.url} was busy for {wait.seconds:.1f} s: {WRITER}. "
+                    f"{WAIT_LONGER}",
+                    url=error.url,
+                    waited_seconds=wait.seconds,
+                    busy=True,
+                ) from error
+        patience.interrupted()
+        wait.tell(WRITER)
+        time.sleep(_PAUSE_SECONDS)

@@ -20,6 +20,7 @@ from typing import Any
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
@@ -119,19 +120,20 @@ def _locked(resources: Resources) -> Iterator[None]:
     holder = resources.holder(secrets.token_hex(6), "alembic")
     tell = log_sink(resources.settings.log, resources.origin)
     broadcast = Broadcast(holder.run_id, () if tell is None else (tell,))
-    peers = Peers(
-        resources.record(),
-        emit=broadcast.emit,
-        warn=lambda message: broadcast.emit(Warned(message=message)),
-    )
+
+    def warn(message: str) -> None:
+        broadcast.emit(Warned(message=message))
+
+    peers = Peers(resources.record(), emit=broadcast.emit, warn=warn)
     deadline = time.monotonic() + resources.settings.lock_timeout_seconds
 
     # A loop of its own: this may be called where one runs already.
     with start_blocking_portal() as portal, ExitStack() as held:
-        for lock in resources.locks(holder):
+        for lock in resources.locks(lambda: holder, warn):
 
             async def between_tries(waited_seconds: float, lock: Lock = lock) -> bool:
-                peers.tell_waiting(lock.name, waited_seconds)
+                seen = peers.holder() if lock.quick else await to_thread.run_sync(lock.seen_holder)
+                peers.tell_waiting(lock.name, waited_seconds, seen, lock.trouble)
                 return False
 
             left = max(0.0, deadline - time.monotonic())
@@ -139,5 +141,6 @@ def _locked(resources: Resources) -> Iterator[None]:
             try:
                 held.enter_context(portal.wrap_async_context_manager(holding))
             except LockTimeout as timeout:
-                raise peers.named(timeout, timeout.waited_seconds) from None
+                seen = peers.holder() if lock.quick else lock.seen_holder()
+                raise peers.named(timeout, timeout.waited_seconds, seen) from None
         yield

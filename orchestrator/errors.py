@@ -179,8 +179,9 @@ class DatabaseUnavailable(OrchestratorError):
 
     The message is without a word of what is intact: who knows what was committed has to `say` it.
 
-    `busy` says whether another process's work was in the way, so that trying again helps;
-    `damaged` whether the file is, so that nothing but a backup does.
+    `busy` says whether another process's work was in the way, and `unreachable` whether it did not
+    answer, so that trying again helps; `reason` says what was so, in the middle of a sentence.
+    `damaged` says that the file is, so that nothing but a backup helps.
     """
 
     exit_code = 5
@@ -193,13 +194,22 @@ class DatabaseUnavailable(OrchestratorError):
         waited_seconds: float = 0.0,
         busy: bool = False,
         damaged: bool = False,
+        unreachable: bool = False,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
         self.url = url
+        self.unreachable = unreachable
+        self.reason = reason
         self.waited_seconds = waited_seconds
         self.busy = busy
         self.damaged = damaged
         self._says_what_is_intact = damaged
+
+    @property
+    def is_worth_waiting(self) -> bool:
+        """Whether it may be otherwise in a while."""
+        return self.busy or self.unreachable
 
     def say(self, intact: str) -> None:
         """Add what is intact. Only the first counts, who is nearest to the work.

@@ -35,8 +35,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables of whoever runs the suite do not reach the tests."""
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variables of whoever runs the suite do not reach the tests, nor these his home."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of user"))
     for name in list(os.environ):
         if name.startswith("ORCHESTRATOR_") or name == "DATABASE_URL":
             monkeypatch.delenv(name)

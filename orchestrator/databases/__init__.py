@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 from orchestrator.databases.base import Database
+from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.databases.url import parse, redact, require_driver
 from orchestrator.errors import ConfigurationError
 
 DATABASES: Final[dict[str, type[Database]]] = {
+    "postgresql": PostgreSQL,
     "sqlite": SQLite,
 }
 

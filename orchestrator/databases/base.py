@@ -171,9 +171,21 @@ class Database(ABC):
         del error
         return None
 
+    def default_schema(self, connection: Connection, table: str) -> str | None:
+        """The schema in which `env.py`'s connection finds a table, or would make it.
+
+        None where every connection finds the same one. Raises `ConfigurationError` if none is.
+        """
+        del connection, table
+        return None
+
     @abstractmethod
-    def lock(self, holder: Holder) -> Lock | None:
-        """The database's own lock, not held, in the name of this holder; None if it has none."""
+    def lock(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> Lock | None:
+        """The database's own lock, not held; None if it has none.
+
+        `holder` tells of the run, and what it is at; `lost` is told, in any thread, that the lock
+        was lost while it was held.
+        """
 
     @classmethod
     def made_by(

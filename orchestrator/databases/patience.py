@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final, TypeVar
 from orchestrator.errors import DatabaseUnavailable, by_setting
 from orchestrator.locks.cadence import Cadence
 
-_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = (0.03, 0.07)
 _UNTOLD_SECONDS: Final = 1.0
 """A database in use is busy now and then; a wait is told of when it is longer than that."""
 
@@ -34,12 +35,14 @@ class Patience:
     """For how long the database is waited for, in seconds; `inf` for ever.
 
     `interrupted` raises where the waiting should end. `tell` gets, now and then, the seconds
-    waited so far and what for.
+    waited so far and what for. With `busy` off, another one's work is not waited for, but only a
+    server that does not answer.
     """
 
     timeout_seconds: float = 30.0
     interrupted: Callable[[], None] = _nobody
     tell: Callable[[float, str], object] = _nobody
+    busy: bool = True
 
     def wait(self) -> Wait:
         """Begin to wait."""
@@ -77,7 +80,7 @@ class Wait:
 
 
 def patiently(ask: Callable[[], T], patience: Patience) -> T:
-    """What `ask` returns, asked again while the database is busy.
+    """What `ask` returns, asked again while the database is busy, or does not answer.
 
     Raises `DatabaseUnavailable` with the seconds waited at the deadline, and at once where
     waiting would not help; and what `interrupted` raises, between tries.
@@ -87,16 +90,36 @@ def patiently(ask: Callable[[], T], patience: Patience) -> T:
         try:
             return ask()
         except DatabaseUnavailable as error:
-            if not error.busy:
+            if not error.is_worth_waiting or (error.busy and not patience.busy):
                 raise
             if wait.is_over:
-                raise DatabaseUnavailable(
-                    f"The database {error.url} was busy for {wait.seconds:.1f} s: {WRITER}. "
-                    f"{WAIT_LONGER}",
-                    url=error.url,
-                    waited_seconds=wait.seconds,
-                    busy=True,
-                ) from error
+                raise still(error, wait.seconds) from error
+            reason = error.reason or WRITER
         patience.interrupted()
-        wait.tell(WRITER)
-        time.sleep(_PAUSE_SECONDS)
+        wait.tell(reason)
+        time.sleep(random.uniform(*_PAUSE_SECONDS))
+
+
+def still(
+    error: DatabaseUnavailable, waited_seconds: float, setting: str = "connect_timeout_seconds"
+) -> DatabaseUnavailable:
+    """The error of a database that was so for as long as the setting lets it be waited for."""
+    longer = f"or wait longer: set {by_setting(setting)}."
+    if error.busy:
+        told = (
+            f"The database {error.url} was busy for {waited_seconds:.1f} s: "
+            f"{error.reason or WRITER}. Start again when that has ended, {longer}"
+        )
+    else:
+        told = (
+            f"{error} For {waited_seconds:.1f} s it was waited for. Start again when that has "
+            f"ended, {longer}"
+        )
+    return DatabaseUnavailable(
+        told,
+        url=error.url,
+        waited_seconds=waited_seconds,
+        busy=error.busy,
+        unreachable=error.unreachable,
+        reason=error.reason,
+    )

@@ -20,6 +20,9 @@ _SCHEME: Final = re.compile(r"[\w.+-]+://")
 _FILES: Final = ("sqlite",)
 """Dialects whose URL names a file, and neither a server nor a user."""
 
+_SHORT: Final = "postgres://"
+"""As many platforms write it, and SQLAlchemy has not known it since 1.4."""
+
 _FILE_ONLY: Final = re.compile(r"sqlite(\+\w+)?:/?[^/:@?&=][^:@?&=]*")
 """A URL of a file with too few slashes, in which no password can be."""
 
@@ -40,6 +43,8 @@ def parse(text: str) -> URL:
             "The database URL cannot be parsed: it is not UTF-8.",
             setting="database_url",
         ) from None
+    if text.startswith(_SHORT):
+        text = text.replace("postgres", "postgresql", 1)
     try:
         url = make_url(text)
         url.get_dialect()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from orchestrator.errors import DENIED, ConfigurationError, by_setting
 
 _SHARED_TEMPORARY: Final = stat.S_ISVTX | stat.S_IWOTH
 _LOCK: Final = "lock"
+_PROGRAM: Final = "migration-orchestrator"
 _PATH: Final = getattr(os, "O_PATH", os.O_RDONLY)
 """Opens a directory by which others are reached, also where this user may not list it."""
 
@@ -31,6 +34,27 @@ class StateDirectory:
     """
 
     path: Path
+    is_private: bool = False
+
+    @classmethod
+    def of_user(cls, identity: str) -> StateDirectory:
+        """The state directory of a database that is no file: one for each user of this host.
+
+        Under `$XDG_STATE_HOME`, else `~/.local/state`; where there is no home that can be written,
+        in the temporary directory.
+        """
+        digest = hashlib.blake2b(os.fsencode(identity), digest_size=6).hexdigest()
+        named = re.sub(r"[^\w.-]", "_", identity.rpartition("/")[2])[:32]
+        home = os.environ.get("XDG_STATE_HOME", "")
+        if os.path.isabs(home):
+            base = Path(home)
+        else:
+            base = Path(os.path.expanduser("~"), ".local", "state")
+            if not _may_be_made(base):
+                temporary = Path(tempfile.gettempdir())
+                user = os.geteuid()
+                return cls(temporary / f"{_PROGRAM}-{user}-{named}-{digest}", is_private=True)
+        return cls(base / _PROGRAM / f"{named}-{digest}", is_private=True)
 
     @classmethod
     def beside(cls, file: Path) -> StateDirectory:
@@ -68,7 +92,7 @@ class StateDirectory:
         has its name, and where it lies in a shared temporary directory and is someone else's.
         """
         try:
-            os.makedirs(self.path.parent, exist_ok=True)
+            os.makedirs(self.path.parent, mode=0o700 if self.is_private else 0o777, exist_ok=True)
             with _opened(self.path.parent) as above:
                 _make(self.path.name or ".", above)
                 objection = _objection(self.path.name or ".", above)
@@ -86,6 +110,15 @@ class StateDirectory:
             setting="state_dir",
             denied=isinstance(error, OSError) and error.errno in DENIED,
         )
+
+
+def _may_be_made(directory: Path) -> bool:
+    """Whether this user can make files in a directory, or the directory itself."""
+    nearest = directory
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    # Not at the root of the file system: a user without a home has it there.
+    return nearest != nearest.parent and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def _make(name: str, above: int) -> None:

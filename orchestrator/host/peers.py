@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import LockTimeout, PeerFailed, by_setting
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.record import Record, RecordFile
+from orchestrator.locks.base import Lock
 from orchestrator.locks.cadence import Cadence
 from orchestrator.results import Ended, Holder
+
+_LOOK_SECONDS: Final = 0.5
 
 
 class Peers:
@@ -42,22 +46,30 @@ class Peers:
         record = self._read()
         return record.holder if record and record.outcome is None else None
 
-    def tell_waiting(self, lock: str, waited_seconds: float) -> None:
-        """Emit that and for whom this run waits.
+    def tell_waiting(
+        self,
+        lock: str,
+        waited_seconds: float,
+        holder: Holder | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Emit that and for whom this run waits; `reason` says why the lock cannot even be tried.
 
         At first, for each new holder, and then ever more seldom, at least every 30 s.
         """
-        holder = self.holder()
         run = holder.run_id if holder else None
         if not self._cadence.is_due(waited_seconds) and run in (None, self._told_run):
             return
         self._told_run = run or self._told_run
         self._cadence.told(waited_seconds)
-        self._emit(LockWaiting(lock=lock, holder=holder, waited_seconds=waited_seconds))
+        self._emit(
+            LockWaiting(lock=lock, holder=holder, waited_seconds=waited_seconds, reason=reason)
+        )
 
-    def named(self, timeout: LockTimeout, waited_seconds: float) -> LockTimeout:
-        """The timeout with the name of the holder, which the lock itself does not know."""
-        holder = self.holder()
+    def named(
+        self, timeout: LockTimeout, waited_seconds: float, holder: Holder | None
+    ) -> LockTimeout:
+        """The timeout with the name of the holder."""
         by = f"by {holder}" if holder else "by a process that has not told who it is"
         return LockTimeout(
             f"The {timeout.lock} lock was held {by} for all of the {waited_seconds:.1f} s that "
@@ -90,7 +102,8 @@ class Peers:
 class Waiter:
     """What a run does between its tries for a lock.
 
-    `probe` tells whether the database is at its target. `settings` is the digest of our own, None
+    `probe` tells whether the database is at its target, and `see` who holds a lock of a server.
+    `settings` is the digest of our own, None
     where they cannot be compared; `fingerprint` tells that of our own scripts, and is asked only
     when somebody else's failure might be ours.
     """
@@ -104,6 +117,7 @@ class Waiter:
         settings: str | None,
         probe: Callable[[], Awaitable[Ended | None]],
         fingerprint: Callable[[], Awaitable[str]],
+        see: Callable[[Lock], Awaitable[Holder | None]],
     ) -> None:
         self._peers = peers
         self._job = job
@@ -111,14 +125,36 @@ class Waiter:
         self._settings = settings
         self._probe = probe
         self._fingerprint = fingerprint
+        self._see = see
         self._ready: Ended | None = None
+        self._next_look_seconds = 0.0
+        self.holder: Holder | None = None
+        """Whom this run waits for, as far as it has told."""
 
-    async def between_tries(self, lock: str, waited_seconds: float) -> bool:
+    async def between_tries(self, lock: Lock, waited_seconds: float) -> bool:
         """Look whether this run still has to wait, and tell that it does."""
-        if await self.look():
+        if await self.look() or (not lock.quick and await self._ask(lock, waited_seconds)):
             return True
-        self._peers.tell_waiting(lock, waited_seconds)
+        if lock.quick:
+            self.holder = self._peers.holder()
+        self._peers.tell_waiting(lock.name, waited_seconds, self.holder, lock.trouble)
         return False
+
+    async def _ask(self, lock: Lock, waited_seconds: float) -> bool:
+        """Ask a server now and then who leads; whether somebody has led to our target.
+
+        When another host's leader has ended, all hosts look at once, instead of leading in turn.
+        """
+        if waited_seconds < self._next_look_seconds:
+            return False
+        self._next_look_seconds = waited_seconds + _LOOK_SECONDS
+        before, now = self.holder, await self._see(lock)
+        self.holder = now
+        if before is None or (now is not None and now.run_id == before.run_id):
+            return False
+        if self._job.command is Command.RUN:
+            self._ready = await self._probe()
+        return self._ready is not None
 
     async def look(self) -> bool:
         """Whether another run's success is ours, too: the record is a hint, and is probed.

@@ -39,6 +39,11 @@ class Publication:
         self._record = Record(holder=holder, target=target, settings=settings)
         self._write()
 
+    @property
+    def holder(self) -> Holder:
+        """The run, and what it is at."""
+        return self._record.holder
+
     def __call__(self, event: Event) -> None:
         """Take note of where the work is."""
         if isinstance(event, TaskStarted):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import DENIED, ConfigurationError, by_setting
+from orchestrator.locks.base import Lock
 
 
 @contextmanager
@@ -58,14 +59,13 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-class FileLock:
+class FileLock(Lock):
     """An exclusive lock on a file, which is made if need be and never deleted.
 
     `opener` opens the file (see `open()`'s parameter of that name).
     """
 
     name = "file"
-    quick = True
 
     def __init__(self, path: Path, opener: Callable[[str, int], int]) -> None:
         self.path = path

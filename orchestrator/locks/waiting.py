@@ -15,7 +15,6 @@ from anyio.lowlevel import checkpoint
 from orchestrator.errors import LockTimeout
 from orchestrator.locks.base import Lock
 
-_POLL_SECONDS: Final = (0.02, 0.05)
 _SECOND_TRY_SECONDS: Final = 0.02
 _RELEASE_SECONDS: Final = 5.0
 
@@ -66,7 +65,7 @@ async def acquire(
         return None
     while True:
         left = timeout_seconds - waited
-        pause = max(_SECOND_TRY_SECONDS, min(left, random.uniform(*_POLL_SECONDS)))
+        pause = max(_SECOND_TRY_SECONDS, min(left, random.uniform(*lock.poll_seconds)))
         await anyio.sleep(pause)
         waited = time.monotonic() - began
         # Looked at before each try, so that those whom the leader made ready leave together

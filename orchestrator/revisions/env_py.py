@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
@@ -15,16 +17,18 @@ from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
     Interrupted,
+    LockTimeout,
     OrchestratorError,
+    by_setting,
 )
 from orchestrator.revisions.connections import only_one_database
 from orchestrator.revisions.environment_context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.migration_context import Environment
 from orchestrator.revisions.scripts import Scripts, Step
-from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, WayOut, watching
+from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, watching
 from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS
-from orchestrator.revisions.transactions.base import Transaction
+from orchestrator.revisions.transactions.base import Fenced, Transaction, WayOut
 
 
 class _Rehearsed(WayOut):
@@ -41,6 +45,9 @@ class _PerhapsSeveral(WayOut):
 
 Work = Callable[[Environment], Iterator[Step]]
 
+_PAUSE_SECONDS: Final = (0.05, 0.2)
+_AT_WORK: Final = "a run that has lost its lock is still at work"
+
 
 def run_env_py(
     scripts: Scripts, work: Work, options: PassOptions, *, rehearse: bool = False
@@ -56,6 +63,7 @@ def run_env_py(
     """
     with env_py_ready(scripts, options, options.database):
         wait = options.patience.wait()
+        fence = replace(options.patience, timeout_seconds=options.lock_seconds).wait()
         asked = False
         while True:
             passing = _Pass(scripts, work, options, rehearse=rehearse, asked=asked)
@@ -77,11 +85,29 @@ def run_env_py(
                     error.revision,
                 )
                 options = replace(options, transaction="revision")
+            except Fenced:
+                if fence.is_over:
+                    raise _fenced(options, fence.seconds) from None
+                fence.tell(_AT_WORK)
+                time.sleep(random.uniform(*_PAUSE_SECONDS))
             except DatabaseUnavailable as error:
-                if passing.began or not error.busy or wait.is_over:
+                if passing.began or not error.is_worth_waiting or wait.is_over:
                     raise
-                wait.tell(WRITER)
+                wait.tell(error.reason or WRITER)
+                time.sleep(random.uniform(*_PAUSE_SECONDS))
             options.patience.interrupted()
+
+
+def _fenced(options: PassOptions, waited_seconds: float) -> LockTimeout:
+    return LockTimeout(
+        f"The lock was free, but {_AT_WORK} in {options.database.shown_url}, and was for all of "
+        f"the {waited_seconds:.1f} s that this process waited. Nothing was changed. To wait "
+        f"longer, set {by_setting('lock_timeout_seconds')}; its connection is named in "
+        "pg_stat_activity, and ending it ends the work.",
+        lock="fence",
+        holder=None,
+        waited_seconds=waited_seconds,
+    )
 
 
 class _Pass:

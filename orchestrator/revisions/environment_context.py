@@ -82,11 +82,13 @@ class Arguments:
 class PassOptions(Arguments):
     """How `env.py` is run on the database.
 
-    `warn` is told what somebody should know of a revision, which it names.
+    `warn` is told what somebody should know of a revision, which it names. `lock_seconds` is how
+    long is waited for somebody who works without the lock.
     """
 
     database: Database
     transaction: str = "env"
+    lock_seconds: float = 30.0
     warn: Callable[[str, str | None], None] = lambda _message, _revision: None
 
 

@@ -73,6 +73,14 @@ class Environment:
         """The schema of that table; None for the default."""
         return self._context.version_table_schema
 
+    def found_schema(self, database: Database) -> str | None:
+        """The schema of the version table as every other connection finds it.
+
+        Raises `ConfigurationError` where the connection's search path leads to none.
+        """
+        named = self.version_table_schema
+        return named or database.default_schema(self.connection, self.version_table)
+
     def versions(self) -> tuple[str, ...]:
         """The version rows, as they are now, sorted."""
         return as_versions(self._context.get_current_heads())

@@ -12,11 +12,7 @@ from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.revisions.environment_context import PassOptions
 from orchestrator.revisions.forked import forked_children_ended
 from orchestrator.revisions.scripts import Step
-from orchestrator.revisions.transactions.base import RolledBack, Transaction
-
-
-class WayOut(BaseException):
-    """Leaves a pass, through Alembic and `env.py`, and is no error: rolls back all of it."""
+from orchestrator.revisions.transactions.base import RolledBack, Transaction, WayOut
 
 
 class NeedsOwnTransactions(WayOut):

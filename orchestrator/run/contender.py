@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.databases.patience import AT_ONCE
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
@@ -31,6 +28,7 @@ from orchestrator.run.threads import Cancellation, in_thread
 from orchestrator.run.warm_start import probe_known
 
 if TYPE_CHECKING:
+    from orchestrator.host.publication import Publication
     from orchestrator.locks.base import Lock
     from orchestrator.run.leader import Leader
 
@@ -65,13 +63,14 @@ class Contender:
         self._warn = warn
         self._objection = objection
         self._leader: Leader | None = None
+        self._publication: Publication | None = None
+        self._ended: Ended | None = None
 
     async def reach_target(self, background: TaskGroup) -> Ended:
         """Go the way to its end. Raises an `OrchestratorError`."""
         ready = await self._probe(under_lock=False)
         if ready is not None:
             return ready
-        holder = self._resources.holder(self._broadcast.run_id, self._job.command)
         waiter = Waiter(
             self._peers,
             self._job,
@@ -79,6 +78,7 @@ class Contender:
             settings=self._resources.settings_digest,
             probe=partial(self._probe, under_lock=False),
             fingerprint=self._fingerprint,
+            see=self._see,
         )
         objection = self._objection()
         if objection is not None and not objection.denied:
@@ -87,7 +87,7 @@ class Contender:
             async with AsyncExitStack() as held:
                 under_lock = True
                 try:
-                    adopted = await self._hold_all(held, holder, waiter)
+                    adopted = await self._hold_all(held, waiter, background, objection)
                 except ConfigurationError as error:
                     if objection is None and not error.denied:
                         raise
@@ -97,14 +97,16 @@ class Contender:
                 if adopted is not None:
                     return adopted
                 if objection is None:
-                    return await self._lead(holder, background)
+                    return await self._lead()
                 # Only who has work to do needs to write.
                 ready = await self._look(under_lock=under_lock)
                 if ready is None:
                     raise objection
                 return ready
         except LockTimeout as timeout:
-            raise self._peers.named(timeout, self.waited_seconds) from None
+            if timeout.lock == "fence":
+                raise
+            raise self._peers.named(timeout, self.waited_seconds, waiter.holder) from None
 
     def unfinished(self, applied: tuple[AppliedRevision, ...]) -> Ended:
         """What is known of a run that did not come to its end."""
@@ -119,13 +121,37 @@ class Contender:
             led=bool(outcome.plan),
         )
 
-    async def _hold_all(self, held: AsyncExitStack, holder: Holder, waiter: Waiter) -> Ended | None:
-        """Hold every lock until the end of the stack; or the end of a run that needs none."""
-        for lock in self._resources.locks(holder):
+    async def _hold_all(
+        self,
+        held: AsyncExitStack,
+        waiter: Waiter,
+        background: TaskGroup,
+        objection: ConfigurationError | None,
+    ) -> Ended | None:
+        """Hold every lock until the end of the stack; or the end of a run that needs none.
+
+        Whoever has the first is the contender of its host, and tells so to those who wait here.
+        """
+        for lock in self._resources.locks(self._holder, self._warn):
             if not await held.enter_async_context(self._holding(lock, waiter)):
-                return waiter.adopted()
-        # A leader may have ended since the last look, or since this run began.
-        return waiter.adopted() if await waiter.look() else None
+                self._ended = waiter.adopted()
+                return self._ended
+            # A leader may have ended since the last look, or since this run began.
+            if await waiter.look():
+                self._ended = waiter.adopted()
+                return self._ended
+            if self._publication is None and objection is None:
+                held.enter_context(self._published(background))
+        return None
+
+    def _holder(self) -> Holder:
+        """This run, as it is shown to those who wait for it."""
+        if self._publication is not None:
+            return self._publication.holder
+        return self._resources.holder(self._broadcast.run_id, self._job.command)
+
+    async def _see(self, lock: Lock) -> Holder | None:
+        return await in_thread(lambda _: lock.seen_holder(), self._limiter)
 
     @asynccontextmanager
     async def _holding(self, lock: Lock, waiter: Waiter) -> AsyncIterator[bool]:
@@ -137,7 +163,7 @@ class Contender:
 
         async def between_tries(waited_seconds: float) -> bool:
             self.waited_seconds = before + waited_seconds
-            return await waiter.between_tries(lock.name, self.waited_seconds)
+            return await waiter.between_tries(lock, self.waited_seconds)
 
         try:
             async with hold(
@@ -156,40 +182,50 @@ class Contender:
                 held = time.monotonic() - held_since
                 self._emit(LockReleased(lock=lock.name, held_seconds=held))
 
-    async def _lead(self, holder: Holder, background: TaskGroup) -> Ended:
-        # A warm start does not come this far.
-        from orchestrator.host.publication import Publication
-        from orchestrator.run.leader import Leader
+    @contextmanager
+    def _published(self, background: TaskGroup) -> Iterator[None]:
+        """Tell those who wait on this host who this is, what it is at, and how it ended."""
+        from orchestrator.host.publication import Publication  # a warm start tells nobody
 
-        publication = Publication(
+        publication = self._publication = Publication(
             self._resources.record(),
-            replace(holder, since=datetime.now(UTC)),
+            self._resources.holder(self._broadcast.run_id, self._job.command),
             target=redacted(self._job.target),
             settings=self._resources.settings_digest,
             warn=self._warn,
         )
         self._broadcast.add(publication)
         background.start_soon(publication.keep_fresh)
-        leader = self._leader = Leader(
-            self._resources,
-            self._job,
-            emit=self._emit,
-            warn=self._warn,
-            scripts_found=publication.scripts_found,
-        )
         outcome, error, scripts_failed = "cancelled", None, False
         try:
-            ended = await self._probe(under_lock=True)
-            if ended is None:
-                ended = await in_thread(leader.lead, self._limiter)
-            outcome = "cancelled" if ended.cancelled else "ready"
-            return ended
+            yield
+            if self._ended is not None and not self._ended.cancelled:
+                outcome = "ready"
         except OrchestratorError as failure:
             outcome, error = "failed", self._resources.without_secrets(failure).report()
             scripts_failed = failure.scripts_failed
             raise
         finally:
             publication.end(outcome, error, scripts_failed=scripts_failed)
+
+    async def _lead(self) -> Ended:
+        from orchestrator.run.leader import Leader  # a warm start does not come this far
+
+        if self._publication is None:
+            raise RuntimeError("nobody leads in secret")
+        timeout = self._settings.lock_timeout_seconds
+        leader = self._leader = Leader(
+            self._resources,
+            self._job,
+            emit=self._emit,
+            warn=self._warn,
+            scripts_found=self._publication.scripts_found,
+            lock_seconds=max(0.0, timeout - self.waited_seconds),
+        )
+        self._ended = await self._probe(under_lock=True)
+        if self._ended is None:
+            self._ended = await in_thread(leader.lead, self._limiter)
+        return self._ended
 
     async def _probe(self, *, under_lock: bool) -> Ended | None:
         """The end of the run, if the remembered target is reached.
@@ -200,8 +236,8 @@ class Contender:
             return None
 
         def ask(cancellation: Cancellation) -> Ended | None:
-            patience = self._resources.patience(cancellation.interrupt, self._emit)
-            return probe_known(self._resources, patience if under_lock else AT_ONCE)
+            patience = self._resources.patience(cancellation.interrupt, self._emit, busy=under_lock)
+            return probe_known(self._resources, patience)
 
         try:
             ready = await in_thread(ask, self._limiter)

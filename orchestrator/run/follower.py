@@ -10,6 +10,7 @@ import anyio
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
+from orchestrator.databases.patience import still
 from orchestrator.decision.job import Policy
 from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
 from orchestrator.host.peers import Peers
@@ -54,7 +55,9 @@ class Follower:
             left = self._timeout_seconds - self.waited_seconds
             if left <= 0:
                 raise self._timeout()
-            self._peers.tell_waiting("database", self.waited_seconds)
+            reason = self._busy.reason if self._busy is not None else None
+            holder = self._peers.holder()
+            self._peers.tell_waiting("database", self.waited_seconds, holder, reason)
             await anyio.sleep(min(left, pause * random.uniform(0.75, 1.25)))
             pause = min(_LONGEST_SECONDS, pause * 1.5)
 
@@ -67,22 +70,16 @@ class Follower:
         try:
             return await in_thread(self._watch.ready, self._limiter)
         except DatabaseUnavailable as error:
-            if not error.busy:
+            if not error.is_worth_waiting:
                 raise
             self._busy = error
             return None  # the one that is followed is at work
 
     def _timeout(self) -> LockTimeout | DatabaseUnavailable:
         if self._busy is not None:
-            return DatabaseUnavailable(
-                f"The database {self._busy.url} was busy for {self.waited_seconds:.1f} s: another "
-                "process was writing to it, so nobody can tell whether it is at its target. Start "
-                "again when that has ended, or wait longer: set "
-                f"{by_setting('lock_timeout_seconds')}.",
-                url=self._busy.url,
-                waited_seconds=self.waited_seconds,
-                busy=True,
-            )
+            unseen = still(self._busy, self.waited_seconds, "lock_timeout_seconds")
+            unseen.args = (f"{unseen} Until then nobody can tell whether it is at its target.",)
+            return unseen
         holder = self._peers.holder()
         refusal = self._watch.refusal
         return LockTimeout(

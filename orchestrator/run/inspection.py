@@ -62,7 +62,8 @@ class View:
         seen: list[Observation] = []
 
         def work(environment: Environment) -> Iterator[Step]:
-            table, schema = environment.version_table, environment.version_table_schema
+            table = environment.version_table
+            schema = environment.found_schema(self._resources.database)
             self.rows = environment.versions_as_they_stand()
             self.known = KnownTarget(versions=(), version_table=table, version_table_schema=schema)
             observation = self._observe(

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Leader:
-    """One job under the lock. `scripts_found` is told the fingerprint of the scripts."""
+    """One job under the lock. `scripts_found` is told the fingerprint of the scripts.
+
+    `lock_seconds` is how long is waited for somebody who works without the lock.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Leader:
         emit: Callable[[Event], object],
         warn: Callable[[str, str | None], None],
         scripts_found: Callable[[str], None],
+        lock_seconds: float,
     ) -> None:
         self._resources = resources
         self._database = resources.database
@@ -42,6 +46,7 @@ class Leader:
         self._emit = emit
         self._warn = warn
         self._scripts_found = scripts_found
+        self._lock_seconds = lock_seconds
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
 
@@ -136,6 +141,7 @@ class Leader:
             self._job.target,
             transaction=self._resources.settings.transaction,
             patience=self._resources.patience(cancellation.interrupt, self._emit),
+            lock_seconds=self._lock_seconds,
             warn=self._warn,
         )
         try:

@@ -17,7 +17,7 @@ from orchestrator.databases.patience import Patience
 from orchestrator.databases.quoting import without_secrets
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.databases.url import parse, secrets_of
-from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
+from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.directory import StateDirectory, open_shared
 from orchestrator.host.heads import HeadsFile, resolve
@@ -125,11 +125,7 @@ class Resources:
         if self.settings.state_dir is not None:
             return StateDirectory(self.settings.state_dir.absolute())
         if self.database.file is None:
-            raise ConfigurationError(
-                f"There is no file beside which the state of {self.database.shown_url} could be "
-                f"kept. Name a directory on this host: {by_setting('state_dir')}.",
-                setting="state_dir",
-            )
+            return StateDirectory.of_user(self.database.identity)
         return StateDirectory.beside(self.database.file)
 
     @property
@@ -186,12 +182,13 @@ class Resources:
 
         return FileLock(self.directory.lock, open_shared)
 
-    def locks(self, holder: Holder) -> list[Lock]:
+    def locks(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> list[Lock]:
         """What is held for the work, in the order in which it is taken; not held yet.
 
-        The file lock first, so that the database is asked by one contender a host.
+        The file lock first, so that the database is asked by one contender a host. `lost` is told
+        that a lock of the database's was lost while it was held.
         """
-        of_database = self.database.lock(holder)
+        of_database = self.database.lock(holder, lost)
         return [self.lock(), *([of_database] if of_database is not None else [])]
 
     def record(self) -> RecordFile:
@@ -285,8 +282,10 @@ class Resources:
         self,
         interrupted: Callable[[], None] = lambda: None,
         emit: Callable[[Event], object] = lambda _: None,
+        *,
+        busy: bool = True,
     ) -> Patience:
-        """How a database that is busy is waited for, and told of."""
+        """How a database that is `busy`, or does not answer, is waited for, and told of."""
 
         def tell(waited_seconds: float, reason: str) -> None:
             emit(
@@ -296,7 +295,7 @@ class Resources:
             )
 
         seconds = self.settings.connect_timeout_seconds
-        return Patience(timeout_seconds=seconds, interrupted=interrupted, tell=tell)
+        return Patience(timeout_seconds=seconds, interrupted=interrupted, tell=tell, busy=busy)
 
     def pass_options(self, target: str, **more: Any) -> PassOptions:
         """How `env.py` is run to reach a target; imports Alembic."""

@@ -130,7 +130,7 @@ class Work:
         )
 
     def _observe(self, environment: Environment) -> Observation:
-        table, schema = environment.version_table, environment.version_table_schema
+        table, schema = environment.version_table, environment.found_schema(self._database)
         observation = observe(
             environment.scripts,
             self._target,

@@ -9,10 +9,10 @@ import pytest
 from alembic.config import Config
 from sqlalchemy.engine import URL, make_url
 
+from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.url import redact, secrets_of
 from orchestrator.revisions.environment_context import _give_url
 from tests.compat.projects import assert_ready, existing, from_template
-from tests.databases.peer import PeerDatabase
 from tests.projects import Finished
 
 Run = Callable[..., Finished]
@@ -43,7 +43,7 @@ class TestPasswords:
         (tmp_path / "alembic.ini").write_text("[alembic]\nsqlalchemy.url = driver://x\n")
         config = Config(tmp_path / "alembic.ini")
 
-        _give_url(config, PeerDatabase(url))
+        _give_url(config, PostgreSQL(url))
 
         section = config.get_section("alembic", {})
         for text in (

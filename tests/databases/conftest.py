@@ -13,10 +13,7 @@ from sqlalchemy.engine import URL, Connection
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
-from tests.databases.peer import peer
 from tests.servers.postgresql import shared_postgresql
-
-__all__ = ["peer"]
 
 KINDS = ("sqlite", "postgresql")
 
@@ -103,6 +100,9 @@ def postgresql_place() -> Iterator[Place]:
             url=text(url(name)),
             spellings=(
                 text(url(name).set(drivername="postgresql+psycopg_async")),
+                text(url(name).set(drivername="postgresql+asyncpg")),
+                text(url(name).set(drivername="postgresql+psycopg2")),
+                text(url(name).set(drivername="postgresql")),
                 text(url(name).update_query_dict({"connect_timeout": "9"})),
             ),
             other=text(url(other)),
@@ -115,7 +115,7 @@ def postgresql_place() -> Iterator[Place]:
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path, peer: None) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty database of each kind."""
     made = sqlite_place(tmp_path / "place") if request.param == "sqlite" else postgresql_place()
     with made as place:

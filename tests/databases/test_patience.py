@@ -79,8 +79,8 @@ def test_a_long_wait_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == []
 
     tries.clear()
-    monkeypatch.setattr(patience, "_UNTOLD_SECONDS", 0.04)
+    monkeypatch.setattr(patience, "_UNTOLD_SECONDS", 0.02)
     patiently(answer, Patience(tell=lambda *word: told.append(word)))
     [(seconds, reason)] = told
-    assert 0.04 <= seconds <= 30
+    assert 0.02 <= seconds <= 30
     assert reason == "another process is writing to it"

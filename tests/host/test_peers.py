@@ -13,6 +13,7 @@ from orchestrator.errors import PeerFailed
 from orchestrator.events import Event, LockWaiting
 from orchestrator.host.peers import Peers, Waiter
 from orchestrator.host.record import Record, RecordFile
+from orchestrator.locks.base import Lock
 from orchestrator.results import Ended, ErrorReport, Holder
 from orchestrator.run.work import Job
 
@@ -55,6 +56,7 @@ class Scene:
         self.warnings: list[str] = []
         self.at_target = False
         self.probes = 0
+        self.seen: Holder | None = None
         self.peers = Peers(RecordFile(path), emit=self.events.append, warn=self.warnings.append)
 
     def waiter(
@@ -67,6 +69,9 @@ class Scene:
         async def fingerprint() -> str:
             return "ours"
 
+        async def see(_: Lock) -> Holder | None:
+            return self.seen
+
         return Waiter(
             self.peers,
             job,
@@ -74,6 +79,7 @@ class Scene:
             settings=settings,
             probe=probe,
             fingerprint=fingerprint,
+            see=see,
         )
 
 
@@ -242,11 +248,11 @@ class TestHolder:
         times = []
         for tenth in range(2000):
             before = len(scene.events)
-            scene.peers.tell_waiting("file", tenth / 10)
+            scene.peers.tell_waiting("file", tenth / 10, scene.peers.holder())
             times += [tenth / 10] * (len(scene.events) - before)
         assert times == [0, 1, 2, 4, 8, 16, 32, 62, 92, 122, 152, 182]
         scene.file.write(record("two"))
-        scene.peers.tell_waiting("file", 200.0)
+        scene.peers.tell_waiting("file", 200.0, scene.peers.holder())
         told = scene.events[-1]
         assert isinstance(told, LockWaiting)
         assert told.holder is not None
@@ -274,3 +280,57 @@ class TestGarbage:
         news = scene.peers.news()
         assert news is not None
         assert news.holder.run_id == "leader"
+
+
+class ServerLock(Lock):
+    """A lock of a server, which only the server knows the holder of."""
+
+    name = "server"
+    quick = False
+
+    def try_acquire(self) -> bool:
+        return False
+
+    def release(self) -> None:
+        pass
+
+
+class TestAnotherHost:
+    """Who leads on another host is told by the server, and by no record."""
+
+    pytestmark = pytest.mark.anyio
+
+    async def test_is_named(self, path: Path) -> None:
+        """To those who wait, who ask for it twice a second."""
+        scene = Scene(path, None)
+        waiter = scene.waiter()
+        scene.seen = record("remote").holder
+        assert not await waiter.between_tries(ServerLock(), 0.0)
+        [told] = scene.events
+        assert isinstance(told, LockWaiting)
+        assert (told.lock, told.holder) == ("server", scene.seen)
+
+    async def test_is_followed_at_its_end(self, path: Path) -> None:
+        """When another one leads, or nobody, the database is asked, and all leave together."""
+        scene = Scene(path, None)
+        waiter = scene.waiter()
+        scene.at_target = True
+        scene.seen = record("one").holder
+        assert not await waiter.between_tries(ServerLock(), 0.0)
+        assert not await waiter.between_tries(ServerLock(), 1.0)
+        assert scene.probes == 0
+        scene.seen = record("two").holder
+        assert not await waiter.between_tries(ServerLock(), 1.2)  # not asked that often
+        assert await waiter.between_tries(ServerLock(), 2.0)
+        assert waiter.adopted().versions == ("r2",)
+        assert scene.probes == 1
+
+    async def test_whose_lock_cannot_even_be_tried(self, path: Path) -> None:
+        """A server that has gone for a while is told of by what is the matter with it."""
+        scene = Scene(path, None)
+        lock = ServerLock()
+        lock.trouble = "the server does not answer"
+        assert not await scene.waiter().between_tries(lock, 0.0)
+        [told] = scene.events
+        assert isinstance(told, LockWaiting)
+        assert told.reason == "the server does not answer"

@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from orchestrator.databases import database_of
 from orchestrator.host.directory import open_shared
 from orchestrator.locks.base import Lock
 from orchestrator.locks.file import FileLock
+from orchestrator.results import Holder
 from tests.projects import Project
 from tests.zygote import shared_zygote
 
@@ -27,7 +30,24 @@ def make_lock(kind: str, where: str) -> Lock:
     """A lock that is not held; the one place that a new backend is added to."""
     if kind == "file":
         return FileLock(Path(where), open_shared)
+    if kind == "postgresql":
+        lock = database_of(where).lock(a_holder, print)
+        assert lock is not None
+        return lock
     raise ValueError(kind)
+
+
+def a_holder() -> Holder:
+    """What is told of this process."""
+    return Holder(
+        run_id="0123456789ab",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        command="run",
+        since=datetime.now(UTC),
+        release="1.2/3 */",
+        revision="r7",
+    )
 
 
 class HolderProcess:

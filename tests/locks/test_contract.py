@@ -9,22 +9,44 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.locks.base import Lock
+from tests.locks import holder
 from tests.locks.holder import HolderProcess, make_lock
+from tests.servers.postgresql import shared_postgresql
 
 DEADLINE_SECONDS = 60.0
 Place = tuple[str, str]
 
 
-@pytest.fixture(params=["file"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+@pytest.fixture(params=["file", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A backend, and where its lock is."""
-    return request.param, str(tmp_path / "lock")
+    if request.param == "file":
+        yield "file", str(tmp_path / "lock")
+        return
+    server = shared_postgresql()
+    with server.database() as name:
+        yield "postgresql", server.url(name)
+
+
+@pytest.fixture(autouse=True)
+def _released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every lock that a test makes is let go of, as whoever waits for one does."""
+    made: list[Lock] = []
+
+    def recorded(*place: str) -> Lock:
+        made.append(holder.make_lock(*place))
+        return made[-1]
+
+    monkeypatch.setitem(globals(), "make_lock", recorded)
+    yield
+    for lock in made:
+        lock.release()
 
 
 def acquire_soon(lock: Lock) -> None:

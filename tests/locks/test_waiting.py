@@ -13,13 +13,14 @@ import pytest
 from anyio import to_thread
 
 from orchestrator.errors import LockTimeout
+from orchestrator.locks.base import Lock
 from orchestrator.locks.waiting import acquire, hold
 
 pytestmark = pytest.mark.anyio
 DEADLINE_SECONDS = 30
 
 
-class ToldLock:
+class ToldLock(Lock):
     """Free from its n-th try on; knows whether it is held."""
 
     name = "told"
@@ -168,7 +169,7 @@ async def test_cancelled_inside_the_block() -> None:
     assert not lock.held
 
 
-class SlowLock:
+class SlowLock(Lock):
     """A lock that is asked in a thread; a try goes on until it is let through."""
 
     name = "slow"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from orchestrator.databases import DATABASES
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.events import LockAcquired, LockReleased, LockWaiting
 from orchestrator.host.directory import open_shared
+from orchestrator.locks.base import Lock
 from orchestrator.locks.file import FileLock, is_held
 from orchestrator.locks.waiting import hold
 from orchestrator.results import Holder
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.anyio
 DEADLINE_SECONDS = 30
 
 
-class ServerLock:
+class ServerLock(Lock):
     """The lock of a server: to ask for it takes a while, and is no matter for an event loop."""
 
     name = "server"
@@ -32,7 +34,7 @@ class ServerLock:
     def __init__(self, *, free_after_tries: int | None = 0) -> None:
         self.tries = 0
         self.held = False
-        self.holder: Holder | None = None
+        self.holder: Callable[[], Holder] | None = None
         self.threads: set[int] = set()
         self._free_after_tries = free_after_tries
 
@@ -55,7 +57,7 @@ class Watched:
         self, project: Project, lock: ServerLock, monkeypatch: pytest.MonkeyPatch, **settings: Any
     ) -> None:
         class Locked(SQLite):
-            def lock(self, holder: Holder) -> ServerLock:  # type: ignore[override]
+            def lock(self, holder: Callable[[], Holder], _: object) -> ServerLock:  # type: ignore[override]
                 lock.holder = holder
                 return lock
 
@@ -105,7 +107,9 @@ async def test_the_holder_is_this_run(project: Project, monkeypatch: pytest.Monk
     report = await Watched(project, lock, monkeypatch, release="1.2").run()
 
     assert lock.holder is not None
-    assert (lock.holder.run_id, lock.holder.release) == (report.run_id, "1.2")
+    holder = lock.holder()
+    assert (holder.run_id, holder.release) == (report.run_id, "1.2")
+    assert holder.revision == "r1"  # what it was at, at last
 
 
 async def test_a_server_is_never_asked_on_the_event_loop(

@@ -49,14 +49,6 @@ def digest_of(attributes: dict[str, Any] | None = None, **changes: Any) -> str |
 class TestSettingsDigest:
     """Two runs do the same work if the digests of their settings are equal."""
 
-    @pytest.fixture(autouse=True)
-    def _database(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A database of any kind: a SQLite file has no password."""
-        from orchestrator.databases import DATABASES
-        from tests.databases.peer import PeerDatabase
-
-        monkeypatch.setitem(DATABASES, "postgresql", PeerDatabase)
-
     def test_of_the_same_settings(self) -> None:
         """They are equal, in whatever process they are made."""
         assert digest_of() == digest_of()

@@ -79,6 +79,10 @@ class PostgreSQLServer:
         """How libpq connects to one of its databases."""
         return f"host=127.0.0.1 port={self.port} user={USER} dbname={database}"
 
+    def url(self, database: str, driver: str = "postgresql+psycopg") -> str:
+        """The URL of one of its databases."""
+        return f"{driver}://{USER}:s3cret-enough@127.0.0.1:{self.port}/{database}"
+
     @contextmanager
     def database(self) -> Iterator[str]:
         """The name of a database of one's own, dropped at the end of the block."""
@@ -89,6 +93,24 @@ class PostgreSQLServer:
                 yield name
             finally:
                 connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def demanding_passwords(self, user: str) -> Iterator[None]:
+        """Have one user's password asked for, for the length of the block."""
+        file = self._directory / "data" / "pg_hba.conf"
+        before = file.read_text()
+        file.write_text(f"host all {user} all scram-sha-256\n{before}")
+        self._reload()
+        try:
+            yield
+        finally:
+            file.write_text(before)
+            self._reload()
+
+    def _reload(self) -> None:
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        self._wait_until_ready()
 
     def stop(self) -> None:
         """End the server and remove its files."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from orchestrator.revisions.transactions.base import Transaction
+from orchestrator.revisions.transactions.postgresql import PostgreSQLTransaction
 from orchestrator.revisions.transactions.sqlite import SQLiteTransaction
 
 TRANSACTIONS: Final[dict[str, type[Transaction]]] = {
+    "postgresql": PostgreSQLTransaction,
     "sqlite": SQLiteTransaction,
 }

@@ -23,6 +23,14 @@ class RolledBack(TransactionError):
         super().__init__("the migration rolled its transaction back")
 
 
+class WayOut(BaseException):
+    """Leaves a pass, through Alembic and `env.py`, and is no error: rolls back all of it."""
+
+
+class Fenced(WayOut):
+    """Somebody is at work in the database who has lost the lock: nothing may be done yet."""
+
+
 EndedBy = Literal["commit", "rollback"]
 
 

@@ -10,14 +10,12 @@ import anyio
 import pytest
 
 from orchestrator import Orchestrator, RunReport, Settings
-from tests.databases.conftest import KINDS, Place, peer, postgresql_place, sqlite_place
+from tests.databases.conftest import KINDS, Place, postgresql_place, sqlite_place
 from tests.projects import Project
-
-__all__ = ["peer"]
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path, peer: None) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty database of each kind."""
     made = sqlite_place(tmp_path / "place") if request.param == "sqlite" else postgresql_place()
     with made as place:

@@ -1,0 +1,221 @@
+"""PostgreSQL: a server, with transactional DDL and advisory locks."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.databases import postgresql_driver as driver
+from orchestrator.databases import postgresql_errors as errors
+from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.postgresql_lock import NAMESPACE, PostgreSQLLock
+from orchestrator.errors import ConfigurationError, DatabaseUnavailable
+from orchestrator.results import Holder
+
+_PORT: Final = "5432"
+_TABLES: Final = sa.text(
+    """
+    SELECT c.relname
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
+      AND n.nspname IN (current_schema(), :schema)
+      AND c.relname <> :version_table
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+      )
+    """
+)
+_LACKING: Final = sa.text(
+    "SELECT to_regclass(quote_ident(coalesce(:schema, current_schema())) || '.' "
+    "|| quote_ident(:name)) IS NULL"
+)
+_SCHEMA_OF: Final = sa.text(
+    """
+    SELECT coalesce(
+      (SELECT n.nspname
+       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+       WHERE c.oid = to_regclass(quote_ident(:name))),
+      current_schema()
+    )
+    """
+)
+_SEES: Final = sa.text(
+    """
+    SELECT EXISTS (
+      SELECT FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_database AS d ON d.oid = l.database
+      WHERE l.locktype = 'advisory' AND d.datname = current_database()
+        AND l.classid::bigint = :namespace AND l.objid::bigint = :key
+    )
+    """
+).bindparams(namespace=NAMESPACE % 2**32)
+_INVALID: Final = """
+    SELECT n.nspname, i.relname, t.relname
+    FROM pg_catalog.pg_index AS x
+    JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+    JOIN pg_catalog.pg_class AS t ON t.oid = x.indrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = i.relnamespace
+    WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_'
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.index_relid = i.oid
+      )
+    ORDER BY 1, 2
+"""
+
+
+class PostgreSQL(Database):
+    """A database of a PostgreSQL server, 14 or newer."""
+
+    def __init__(self, url: URL) -> None:
+        super().__init__(url)
+        driver.driver()  # that there is none is told before anything else
+
+    @cached_property
+    def identity(self) -> str:
+        """Servers and name, as they are written: only a server could tell more."""
+        query = self.url.query
+        hosts = [part for part in _texts(query.get("host")) for part in part.split(",")]
+        if self.url.host:
+            hosts = [f"{self.url.host}:{self.url.port or _PORT}"]
+        elif not hosts:
+            hosts = [os.environ.get("PGHOST", "")]
+        port = next(iter(_texts(query.get("port"))), os.environ.get("PGPORT", _PORT))
+        servers = sorted(_with_port(host.lower(), port) for host in hosts)
+        service = "".join(f"service={name} " for name in _texts(query.get("service")))
+        name = self.url.database or next(iter(_texts(query.get("dbname"))), "")
+        name = name or os.environ.get("PGDATABASE", "") or self.url.username or ""
+        return f"postgresql:{service}{','.join(servers)}/{name}"
+
+    @property
+    def synchronous_url(self) -> URL:
+        """The same database by our own driver."""
+        return driver.own_url(self.url)
+
+    def exists(self) -> bool:
+        """True: one that is not there cannot be made by connecting."""
+        return True
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection by our own driver, one round trip after the server's greeting."""
+        try:
+            connection = driver.engine(self.url).connect()
+        except DBAPIError as error:
+            raise errors.refused(error, self) from error
+        with connection:
+            try:
+                yield connection
+            except DBAPIError as error:
+                unavailable = self.explain(error)
+                if unavailable is None:
+                    raise
+                raise unavailable from error
+
+    def dangers(self) -> tuple[str, ...]:
+        """Indexes that a `CONCURRENTLY` has left invalid."""
+        with self.connect() as connection:
+            found = connection.exec_driver_sql(_INVALID).all()
+        return tuple(
+            f"The index {schema}.{index} of the table {table} is invalid: a CREATE INDEX "
+            "CONCURRENTLY, or a REINDEX, did not come to its end. Nobody reads it, every write "
+            "keeps it up, and `IF NOT EXISTS` skips it for ever. Drop it and build it anew: "
+            f'`DROP INDEX CONCURRENTLY "{schema}"."{index}"`.'
+            for schema, index, table in found
+        )
+
+    def look(self, connection: Connection) -> None:
+        """Ask for nothing."""
+        connection.exec_driver_sql("SELECT 1")
+
+    def version_rows(
+        self, connection: Connection, table: str, schema: str | None
+    ) -> tuple[str, ...] | None:
+        """By the one query."""
+        column: sa.ColumnClause[str] = sa.column("version_num")
+        query = sa.select(column).select_from(sa.table(table, schema=schema))
+        try:
+            return as_versions(connection.execute(query).scalars())
+        except DBAPIError as error:
+            code = errors.sqlstate(error)
+            if code in errors.NO_TABLE:
+                return None
+            if code == errors.NO_RIGHT:
+                raise DatabaseUnavailable(
+                    f"This user may not read the version table {schema + '.' if schema else ''}"
+                    f"{table} of {self.shown_url}. Let its owner `GRANT SELECT`, and for "
+                    "migrations all rights, to this user; or name the owner in the URL.",
+                    url=self.shown_url,
+                ) from error
+            raise
+
+    def tables(
+        self, connection: Connection, version_table: str, schema: str | None
+    ) -> tuple[str, ...]:
+        """Without those of extensions, and without partitions."""
+        given = {"schema": schema or "", "version_table": version_table}
+        return tuple(sorted(set(connection.execute(_TABLES, given).scalars())))
+
+    def lacking(
+        self, connection: Connection, tables: Sequence[tuple[str | None, str]]
+    ) -> tuple[str, ...]:
+        """By a query for each."""
+        return tuple(
+            f"{schema}.{name}" if schema else name
+            for schema, name in tables
+            if connection.execute(_LACKING, {"schema": schema, "name": name}).scalar_one()
+        )
+
+    def default_schema(self, connection: Connection, table: str) -> str:
+        """The schema in which the connection finds the table, or would make it."""
+        found = connection.execute(_SCHEMA_OF, {"name": table}).scalar_one()
+        if found is None:
+            path = connection.exec_driver_sql("SHOW search_path").scalar_one()
+            raise ConfigurationError(
+                f"The search_path of env.py's connection to {self.shown_url} leads to no schema "
+                f"that exists: {path}. Nothing was changed. Make the schema, or set another "
+                "search_path.",
+                setting="database_url",
+            )
+        return str(found)
+
+    def same_as(self, connection: Connection) -> bool:
+        """Whether the server shows it a lock that is held here, however both spell the URL."""
+        url = connection.engine.url
+        if url.get_backend_name() != "postgresql":
+            return False
+        if type(self)(url).identity == self.identity:
+            return True
+        key = random.randint(3, 2**31 - 1)
+        with self.connect() as own:
+            # In a transaction, so that a pooler leaves the lock where it is.
+            own.exec_driver_sql("BEGIN")
+            own.exec_driver_sql(f"SELECT pg_advisory_xact_lock({NAMESPACE}, {key})")
+            seen = connection.execute(_SEES, {"key": key}).scalar_one()
+            own.exec_driver_sql("ROLLBACK")
+        return bool(seen)
+
+    def explain(self, error: BaseException) -> DatabaseUnavailable | None:
+        """By SQLSTATE, and by what the drivers say of a connection that has ended."""
+        return errors.explain(error, self)
+
+    def lock(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> PostgreSQLLock:
+        """An advisory lock, on a connection of its own."""
+        return PostgreSQLLock(self, holder, lost)
+
+
+def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value or ()
+
+
+def _with_port(host: str, port: str) -> str:
+    """The host with its port; a directory of sockets holds a `:` in no place that counts."""
+    bare = host.startswith("/") or ":" not in host
+    return f"{host}:{port}" if bare else host

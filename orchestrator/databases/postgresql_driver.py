@@ -1,0 +1,115 @@
+"""Our own way to a PostgreSQL server: by psycopg, or by psycopg2, whichever is installed.
+
+Without SQLAlchemy's first connect, which asks a server a dozen things that nobody here needs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool
+
+from orchestrator.databases.url import redact
+from orchestrator.errors import ConfigurationError
+
+OLDEST: Final = 140000
+"""The server that has `idle_session_timeout` and `client_connection_check_interval`."""
+
+_CONNECT_SECONDS: Final = "10"
+_OF_ASYNCPG: Final = frozenset(
+    {
+        "async_fallback",
+        "async_creator_fn",
+        "command_timeout",
+        "max_cacheable_statement_size",
+        "max_cached_statement_lifetime",
+        "prepared_statement_cache_size",
+        "prepared_statement_name_func",
+        "statement_cache_size",
+    }
+)
+"""Parameters of a URL that only asyncpg, or SQLAlchemy's dialect of it, takes."""
+_NAMES: Final = {"ssl": "sslmode", "timeout": "connect_timeout"}
+"""What asyncpg calls what libpq calls otherwise."""
+_SSL: Final = {"true": "require", "false": "disable", "1": "require", "0": "disable"}
+
+
+@cache
+def driver() -> str:
+    """The name of our driver. Raises `ConfigurationError` where none is installed."""
+    for name in ("psycopg", "psycopg2"):
+        if importlib.util.find_spec(name) is not None:
+            return name
+    raise ConfigurationError(
+        "For PostgreSQL the orchestrator needs psycopg: install it with "
+        "`pip install 'migration-orchestrator[postgresql]'`. Your application may use another "
+        "driver all the same. Nothing was changed.",
+        setting="database_url",
+    )
+
+
+def own_url(url: URL) -> URL:
+    """The same database by our driver, with the parameters as libpq has them."""
+    query: dict[str, Any] = {}
+    for name, value in url.query.items():
+        if name in _OF_ASYNCPG:
+            continue
+        if name == "ssl" and isinstance(value, str):
+            query["sslmode"] = _SSL.get(value.lower(), value)
+        else:
+            query[_NAMES.get(name, name)] = value
+    return url.set(drivername=f"postgresql+{driver()}", query=query)
+
+
+def connect(url: URL, **parameters: str) -> Any:
+    """A connection of the driver's, in autocommit. Raises the driver's errors.
+
+    Raises `ConfigurationError` for a server that is too old.
+    """
+    dialect = own_url(url).get_dialect()()
+    arguments, named = dialect.create_connect_args(own_url(url))
+    module: Any = dialect.import_dbapi()
+    given = {"connect_timeout": _CONNECT_SECONDS, **named, **parameters}
+    if driver() == "psycopg":
+        # A statement that was prepared would keep its snapshot, and a pooler would not know it.
+        made = module.connect(*arguments, autocommit=True, prepare_threshold=None, **given)
+        version = made.info.server_version
+    else:
+        made = module.connect(*arguments, **given)
+        made.autocommit = True
+        version = made.server_version
+    if version < OLDEST:
+        made.close()
+        raise ConfigurationError(
+            f"The server of {redact(url)} speaks as PostgreSQL {version // 10000} does, and the "
+            f"orchestrator needs {OLDEST // 10000} or newer. Nothing was changed.",
+            setting="database_url",
+        )
+    return made
+
+
+def engine(url: URL, **parameters: str) -> Engine:
+    """An engine whose connections are such, and each used once."""
+    own = own_url(url)
+    kind: Any = own.get_dialect()
+    dialect = kind(dbapi=kind.import_dbapi())
+    return Engine(NullPool(lambda: connect(url, **parameters)), dialect, own)
+
+
+def ask(connection: Any, statement: str, *values: Any) -> Any:
+    """The first row that a statement gives on a connection of the driver's."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement, values or None)
+        return cursor.fetchone()
+    finally:
+        cursor.close()
+
+
+def server_pid(connection: Connection) -> int:
+    """The server's process of a connection, whatever its driver."""
+    found: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    return found

@@ -1,0 +1,152 @@
+"""What PostgreSQL's errors mean, in words: by SQLSTATE, and where there is none by asking again.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from sqlalchemy.engine import URL
+
+from orchestrator.databases import postgresql_driver as driver
+from orchestrator.databases.base import Database
+from orchestrator.databases.quoting import told
+from orchestrator.errors import DatabaseUnavailable
+
+NO_TABLE: Final = ("42P01", "3F000")
+"""There is no such table, or no such schema."""
+
+NO_RIGHT: Final = "42501"
+READ_ONLY: Final = "25006"
+_TOO_MANY: Final = "53300"
+_GOING: Final = ("57P01", "57P02", "57P03")
+"""The server, or its connection, is being shut down; or it starts up."""
+
+_SILENT: Final = "the server does not answer"
+_STARTING: Final = "the server is starting up or shutting down"
+_FULL: Final = "the server has no connection left"
+_LOST: Final = "the connection to the server was lost"
+
+# libpq gives no SQLSTATE where a connection fails, so its own words have to do.
+_IS_FULL: Final = re.compile(
+    r"too many (clients|connections)|remaining connection slots", re.IGNORECASE
+)
+_IS_SILENT: Final = re.compile(
+    r"connection refused|could not translate host name|timeout expired|no route to host"
+    r"|network is unreachable|no such file or directory|closed the connection unexpectedly",
+    re.IGNORECASE,
+)
+_IS_STARTING: Final = re.compile(r"the database system is ", re.IGNORECASE)
+_ADVICE: Final = (
+    (
+        re.compile(r"password|pg_hba|authentication", re.IGNORECASE),
+        "See to user and password in the URL, or in what libpq reads (.pgpass, PGPASSWORD).",
+    ),
+    (
+        re.compile(r'database ".*" does not exist', re.IGNORECASE),
+        "The server has no such database: make it by `CREATE DATABASE`, and start again.",
+    ),
+    (
+        re.compile(r"role .* does not exist", re.IGNORECASE),
+        "The server is there, and knows no such user.",
+    ),
+    (
+        re.compile(r"permission denied for database|CONNECT privilege", re.IGNORECASE),
+        "Let an administrator `GRANT CONNECT ON DATABASE …` to this user.",
+    ),
+    (
+        re.compile(r"ssl|certificate", re.IGNORECASE),
+        "See to `sslmode`, `sslrootcert` and the other SSL parameters of the URL.",
+    ),
+)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of an error, whatever its driver; None where it has none."""
+    original: Any = getattr(error, "orig", None) or error
+    return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+
+
+def refused(error: BaseException, database: Database) -> DatabaseUnavailable:
+    """Why connecting failed; `unreachable` where waiting may help."""
+    text = told(getattr(error, "orig", None) or error, database.secrets).strip()
+    text = " ".join(text.split())
+    reason = _reason(str(getattr(error, "orig", None) or error), database.url)
+    advice = (
+        next((say for told_by, say in _ADVICE if told_by.search(text)), "")
+        if (reason is None)
+        else ""
+    )
+    return DatabaseUnavailable(
+        f"The database {database.shown_url} cannot be connected to: {text.rstrip('.')}."
+        f"{' ' if advice else ''}{advice}",
+        url=database.shown_url,
+        unreachable=reason is not None,
+        reason=reason,
+    )
+
+
+def explain(error: BaseException, database: Database) -> DatabaseUnavailable | None:
+    """Why the server could not be used any more; None for any other kind of error."""
+    code = sqlstate(error)
+    if code in _GOING or (code or "").startswith("08") or (code is None and _is_lost(error)):
+        reason = _STARTING if code == "57P03" else _LOST
+    elif code == _TOO_MANY:
+        reason = _FULL
+    elif code == READ_ONLY:
+        return DatabaseUnavailable(
+            f"The database {database.shown_url} can only be read: its server is a replica, or is "
+            "set to read-only. Name the primary.",
+            url=database.shown_url,
+        )
+    else:
+        return None
+    text = " ".join(told(getattr(error, "orig", None) or error, database.secrets).split())
+    return DatabaseUnavailable(
+        f"The database {database.shown_url} could not be used any more, as {reason}: "
+        f"{text.rstrip('.')}.",
+        url=database.shown_url,
+        unreachable=True,
+        reason=reason,
+    )
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the connection has ended, where the server could not say so."""
+    if getattr(error, "connection_invalidated", False):
+        return True
+    original: Any = getattr(error, "orig", None) or error
+    module = type(original).__module__.partition(".")[0]
+    if module not in ("psycopg", "psycopg2"):
+        return False
+    return type(original).__name__ in ("OperationalError", "AdminShutdown", "InterfaceError")
+
+
+def _reason(text: str, url: URL) -> str | None:
+    """What is waited for; None where waiting would not help."""
+    if _IS_FULL.search(text):
+        return _FULL
+    if driver.driver() != "psycopg":
+        if _IS_STARTING.search(text):
+            return _STARTING
+        return _SILENT if _IS_SILENT.search(text) else None
+    from psycopg import pq
+    from psycopg.conninfo import make_conninfo
+
+    own = driver.own_url(url)
+    _, named = own.get_dialect()().create_connect_args(own)
+    known = {name: value for name, value in named.items() if name != "context"}
+
+    def ping(**more: str) -> Any:
+        info = make_conninfo("", **{"connect_timeout": "3", **known, **more})
+        return pq.PGconn.ping(info.encode())
+
+    try:
+        answer = ping()
+        if answer == pq.Ping.NO_RESPONSE and ping(sslmode="prefer") != pq.Ping.NO_RESPONSE:
+            return None  # it answers, and not to what the URL demands of it
+    except Exception:  # noqa: BLE001 - a parameter that libpq does not know: it said so
+        return None
+    return {pq.Ping.NO_RESPONSE: _SILENT, pq.Ping.REJECT: _STARTING}.get(answer)

@@ -1,0 +1,297 @@
+"""An advisory lock that says who holds it, and is freed soon after its holder's host has died.
+
+Only tried, never waited for: a session that is blocked in `pg_advisory_lock()` deadlocks with
+`CREATE INDEX CONCURRENTLY` of whoever holds it. Keys are two integers, which never collide with
+the one bigint of other tools (https://www.postgresql.org/docs/current/explicit-locking.html).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from orchestrator.databases import postgresql_driver as driver
+from orchestrator.databases import postgresql_errors as errors
+from orchestrator.databases.base import Database
+from orchestrator.errors import ConfigurationError, DatabaseUnavailable
+from orchestrator.locks.base import Lock
+from orchestrator.results import Holder, to_jsonable
+
+NAMESPACE: Final = -1187754793
+"""The first key of ours, from the project's name."""
+LEADER: Final = 1
+FENCE: Final = 2
+
+_PING_SECONDS: Final = 2.0
+_KEEPALIVES: Final = {
+    "keepalives": "1",
+    "keepalives_idle": "5",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_SETTINGS: Final = (
+    "SELECT pg_is_in_recovery(), set_config('idle_session_timeout', '10s', false), "
+    "set_config('statement_timeout', '10s', false), set_config('lock_timeout', '0', false)"
+)
+_NAME_BYTES: Final = 63
+"""As much of an `application_name` as the server keeps."""
+_NAMED: Final = re.compile(r"orchestrator (\w+) (\d+) ([0-9a-f]+) (.*)")
+_TOLD: Final = "/* orchestrator "
+_HOLDER: Final = """
+    SELECT a.application_name, a.query
+    FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+      AND l.classid::bigint = %s AND l.objid IN (%s, %s)
+      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    ORDER BY l.objid
+"""
+
+_connected: weakref.WeakSet[PostgreSQLLock] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: whatever it does with its copy, the parent's connection stays as it is."""
+    for lock in list(_connected):
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+class PostgreSQLLock(Lock):
+    """The lock of whoever leads on a database, among all hosts.
+
+    `holder` tells of this run, also what it is at; `lost` is told in words that the lock has been
+    lost while it was held. Its methods may be called in any thread.
+    """
+
+    name = "server"
+    quick = False
+    poll_seconds = (0.05, 0.2)
+
+    def __init__(
+        self,
+        database: Database,
+        holder: Callable[[], Holder],
+        lost: Callable[[str], object],
+    ) -> None:
+        self._database = database
+        self._holder = holder
+        self._lost = lost
+        self._one_at_a_time = threading.RLock()
+        self._connection: Any = None
+        self._held: _Keeper | None = None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free. Also where the server has gone for a while: then it is not.
+
+        Raises `ConfigurationError` for a replica, which excludes nobody, and for a server whose
+        locks exclude nobody; `DatabaseUnavailable` where waiting would not help.
+        """
+        with self._one_at_a_time:
+            try:
+                taken = self._try()
+            except DatabaseUnavailable as error:
+                self._close()
+                if not error.unreachable:
+                    raise
+                self.trouble = error.reason
+                return False
+            except ConfigurationError:
+                self._close()
+                raise
+        self.trouble = None
+        return taken
+
+    def release(self) -> None:
+        """Let go of the lock, and of its connection."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.stop()
+        with self._one_at_a_time:
+            if held is not None:
+                # Not left to the end of the connection, which the server notices a moment later.
+                with suppress(Exception):
+                    driver.ask(
+                        self._connection, f"SELECT pg_advisory_unlock({NAMESPACE}, {LEADER})"
+                    )
+            self._close()
+
+    def seen_holder(self) -> Holder | None:
+        """Who holds it, or works without it, as the server tells."""
+        with self._one_at_a_time:
+            if self._connection is None:
+                return None
+            try:
+                row = driver.ask(self._connection, _HOLDER, NAMESPACE % 2**32, LEADER, FENCE)
+            except Exception as error:  # noqa: BLE001 - a driver's; the next try tells
+                del error
+                return None
+        return None if row is None else _read(*row)
+
+    def forget(self) -> None:
+        """Let the connection alone, as it is another process's."""
+        with suppress(Exception):
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, self._connection.fileno())
+            os.close(nothing)
+        self._one_at_a_time = threading.RLock()
+        self._held = None
+
+    def ping(self) -> None:
+        """Keep the session alive, and tell who holds the lock. Raises the driver's error."""
+        with self._one_at_a_time:
+            if self._connection is not None:
+                driver.ask(self._connection, f"{_tell(self._holder())} SELECT 1")
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether the server says nothing for so long; what it says unasked is a farewell."""
+        connection = self._connection
+        if connection is None:
+            return True
+        readable, _, _ = select.select([connection.fileno()], [], [], seconds)
+        return not readable
+
+    def _try(self) -> bool:
+        try:
+            if self._connection is None:
+                self._open()
+            (taken,) = driver.ask(
+                self._connection, f"SELECT pg_try_advisory_lock({NAMESPACE}, {LEADER})"
+            )
+            if taken:
+                self._see_that_it_excludes()
+                self.ping()
+        except (ConfigurationError, DatabaseUnavailable):
+            raise
+        except Exception as error:
+            unavailable = self._database.explain(error)
+            if unavailable is None:
+                raise
+            raise unavailable from error
+        if taken:
+            self._held = _Keeper(self, self._lost)
+        return bool(taken)
+
+    def _open(self) -> None:
+        self._connection = self._connect()
+        _connected.add(self)
+        (is_replica, *_) = driver.ask(self._connection, _SETTINGS)
+        if is_replica:
+            raise ConfigurationError(
+                f"The server of {self._database.shown_url} is a read-only replica: nothing can be "
+                "migrated there. Nothing was changed. Name the primary; or, where another process "
+                'migrates it, follow: `mode = "follow"` (--mode follow).',
+                setting="database_url",
+                denied=True,
+            )
+
+    def _connect(self) -> Any:
+        name = _name(self._holder())
+        try:
+            return driver.connect(self._database.url, application_name=name, **_KEEPALIVES)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise errors.refused(error, self._database) from error
+
+    def _see_that_it_excludes(self) -> None:
+        """Some servers that speak the protocol grant every lock to everybody."""
+        other = self._connect()
+        try:
+            (taken,) = driver.ask(other, f"SELECT pg_try_advisory_lock({NAMESPACE}, {LEADER})")
+            if taken:
+                driver.ask(other, f"SELECT pg_advisory_unlock({NAMESPACE}, {LEADER})")
+                (version,) = driver.ask(other, "SELECT version()")
+                raise ConfigurationError(
+                    f"The server of {self._database.shown_url} grants one advisory lock to two "
+                    f"sessions at once, so it keeps nobody out: {version}. Nothing was changed. "
+                    "The orchestrator needs a PostgreSQL server whose locks exclude, and a way to "
+                    "it on which a session stays one.",
+                    setting="database_url",
+                )
+        finally:
+            other.close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        _connected.discard(self)
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+class _Keeper:
+    """Keeps the session of a lock that is held alive, and notices when it has ended."""
+
+    def __init__(self, lock: PostgreSQLLock, lost: Callable[[str], object]) -> None:
+        self._lock = lock
+        self._lost = lost
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._keep, name="orchestrator-server-lock", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is noticed afterwards is nobody's concern."""
+        self._stopped.set()
+
+    def _keep(self) -> None:
+        began = time.monotonic()
+        try:
+            while not self._stopped.is_set():
+                silent = self._lock.is_silent(_PING_SECONDS / 10)
+                if silent and time.monotonic() - began < _PING_SECONDS:
+                    continue
+                began = time.monotonic()
+                if not self._stopped.is_set():
+                    self._lock.ping()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the session is of no use
+            if not self._stopped.is_set():
+                text = " ".join(str(error).split())
+                self._lost(
+                    f"The server lock was lost while this run works: {text}. The work goes on: "
+                    "its own connection keeps all others out for as long as it lasts."
+                )
+
+
+def _name(holder: Holder) -> str:
+    """What the session is called, where everybody may read it; a long name of a host is cut.
+
+    Run, pid, since when in seconds as a hexadecimal number, host.
+    """
+    since = int(holder.since.timestamp())
+    whole = f"orchestrator {holder.run_id[:12]} {holder.pid} {since:x} {holder.host}"
+    return whole.encode("ascii", "replace")[:_NAME_BYTES].decode()
+
+
+def _tell(holder: Holder) -> str:
+    """The same in full, before a query: what those may read who are the same user."""
+    return f"{_TOLD}{json.dumps(to_jsonable(holder)).replace('/', chr(92) + '/')} */"
+
+
+def _read(name: str, query: str) -> Holder | None:
+    if query.startswith(_TOLD):
+        with suppress(ValueError, TypeError, KeyError):
+            values = json.loads(query.removeprefix(_TOLD).partition(" */")[0])
+            known = {field.name: values[field.name] for field in fields(Holder)}
+            return Holder(**{**known, "since": datetime.fromisoformat(known["since"])})
+    named = _NAMED.fullmatch(name)
+    if named is None:
+        return None
+    run_id, pid, since, host = named.groups()
+    began = datetime.fromtimestamp(int(since, 16), UTC)
+    return Holder(run_id=run_id, host=host, pid=int(pid), command="?", since=began)

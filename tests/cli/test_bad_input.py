@@ -693,10 +693,12 @@ def test_a_password_appears_nowhere(project: Project, where: str, given: str) ->
     project.revision("r1", None, leak if where == "revision" else "pass")
     arguments = []
     variables = {"ORCHESTRATOR_DATABASE_URL": ""}
+    if where == "url":  # of a server that nobody has
+        variables["ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS"] = "0.1"
     if given == "option":
         arguments = ["--database-url", url]
     elif given == "variable":
-        variables = {"ORCHESTRATOR_DATABASE_URL": url}
+        variables["ORCHESTRATOR_DATABASE_URL"] = url
     else:
         project.write("o.toml", f"database_url = {json.dumps(url)}")
         arguments = ["--config", "o.toml"]

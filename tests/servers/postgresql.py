@@ -44,7 +44,7 @@ class PostgreSQLServer:
         self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._directory.chmod(0o755)  # root hands the rest of it to another user
         self._numbers = count()
-        binaries = _reachable(installation, self._directory) / "bin"
+        binaries = self._binaries = _reachable(installation, self._directory) / "bin"
         data = self._directory / "data"
         data.mkdir(mode=0o700)
         who: dict[str, Any] = {}
@@ -93,6 +93,17 @@ class PostgreSQLServer:
                 yield name
             finally:
                 connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def dump(self, database: str) -> str:
+        """The schema of one of its databases, as `pg_dump` writes it."""
+        ended = subprocess.run(
+            [self._binaries / "pg_dump", "--schema-only", "--no-owner", self.conninfo(database)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        # Newer ones bracket the script by a random word.
+        return "\n".join(line for line in ended.stdout.splitlines() if not line.startswith("\\"))
 
     @contextmanager
     def demanding_passwords(self, user: str) -> Iterator[None]:

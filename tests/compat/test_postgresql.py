@@ -1,0 +1,331 @@
+"""`env.py` as people write them for PostgreSQL: what stock Alembic makes, a run makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from textwrap import dedent, indent
+
+import psycopg
+import pytest
+
+from orchestrator.databases.postgresql_lock import NAMESPACE
+from tests.compat.projects import Existing, assert_ready, existing
+from tests.servers.postgresql import PostgreSQLServer, shared_postgresql
+from tests.zygote import Zygote
+
+HEAD = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+from models import metadata
+
+url = os.environ["APP_URL"]
+"""
+MIGRATE = """
+with context.begin_transaction():
+    context.run_migrations()
+"""
+ASYNC = """
+import asyncio
+import os
+from alembic import context
+from sqlalchemy import pool
+from sqlalchemy.ext.asyncio import create_async_engine
+from models import metadata
+
+engine = create_async_engine(os.environ["APP_URL"], {engine})
+
+
+def migrate(connection):
+    context.configure(connection=connection, target_metadata=metadata{options})
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main():
+    async with engine.{connect}() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+asyncio.run(main())
+"""
+
+
+def env(
+    *,
+    engine: str = "connectable = create_engine(url, poolclass=pool.NullPool)",
+    connect: str = "connectable.connect()",
+    first: str = "",
+    options: str = "",
+    migrate: str = MIGRATE,
+) -> str:
+    configure = f"context.configure(connection=connection, target_metadata=metadata{options})"
+    body = "\n".join([dedent(first), configure, dedent(migrate)])
+    return (
+        f"{HEAD}\n{dedent(engine)}\nwith {connect} as connection:\n{indent(body.strip(), '    ')}\n"
+    )
+
+
+EACH = ", transaction_per_migration=True"
+KINDS: dict[str, tuple[str, str]] = {
+    "own engine": ("psycopg", env()),
+    "psycopg2": ("psycopg2", env()),
+    "a pool": ("psycopg", env(engine="connectable = create_engine(url, pool_size=1)")),
+    "each its own": ("psycopg", env(options=EACH)),
+    "each its own, psycopg2": ("psycopg2", env(options=EACH)),
+    "an autocommit engine": (
+        "psycopg",
+        env(engine='connectable = create_engine(url, isolation_level="AUTOCOMMIT")'),
+    ),
+    "an autocommit connection": (
+        "psycopg2",
+        env(connect='connectable.connect().execution_options(isolation_level="AUTOCOMMIT")'),
+    ),
+    "serializable": (
+        "psycopg",
+        env(engine='connectable = create_engine(url, isolation_level="SERIALIZABLE")'),
+    ),
+    "begins on the engine": (
+        "psycopg",
+        env(connect="connectable.begin()", migrate="context.run_migrations()"),
+    ),
+    "commits itself": (
+        "psycopg",
+        env(migrate="context.run_migrations()\nconnection.commit()"),
+    ),
+    "begins twice": ("psycopg", env(connect="connectable.begin()")),
+    "a schema first": (
+        "psycopg",
+        env(
+            first="""
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS app"))
+            connection.execute(text("SET search_path TO app"))
+            connection.commit()
+            """
+        ),
+    ),
+    "a search path in its transaction": (
+        "psycopg",
+        env(
+            first="""
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS app"))
+            connection.execute(text("SET LOCAL search_path TO app, public"))
+            """,
+            connect="connectable.begin()",
+        ),
+    ),
+    "a schema for the versions": (
+        "psycopg",
+        env(
+            first='connection.execute(text("CREATE SCHEMA IF NOT EXISTS versions"))\n'
+            "connection.commit()",
+            options=', version_table_schema="versions", include_schemas=True',
+        ),
+    ),
+    "asyncpg": (
+        "asyncpg",
+        ASYNC.format(engine="poolclass=pool.NullPool", connect="connect", options=""),
+    ),
+    "asyncpg, begins": ("asyncpg", ASYNC.format(engine="pool_size=1", connect="begin", options="")),
+    "asyncpg, each its own": (
+        "asyncpg",
+        ASYNC.format(engine="poolclass=pool.NullPool", connect="connect", options=EACH),
+    ),
+    "psycopg, asynchronous": (
+        "psycopg_async",
+        ASYNC.format(engine="poolclass=pool.NullPool", connect="connect", options=""),
+    ),
+}
+
+REVISIONS = {
+    "r1": """
+        op.create_table(
+            "artists",
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("name", sa.String(100), nullable=False),
+        )
+        op.execute("INSERT INTO artists (name) SELECT 'a' || n FROM generate_series(1, 100) AS n")
+    """,
+    "r2": """
+        op.execute("CREATE TYPE kind AS ENUM ('solo', 'band')")
+        op.add_column("artists", sa.Column("kind", sa.Enum(name="kind", create_type=False)))
+        op.execute("UPDATE artists SET kind = 'solo'")
+    """,
+    "r3": """
+        with op.get_context().autocommit_block():
+            op.execute("CREATE INDEX CONCURRENTLY artists_name ON artists (name)")
+            op.execute("ALTER TYPE kind ADD VALUE 'choir'")
+            op.execute("VACUUM artists")
+    """,
+    "r4": """
+        op.execute("UPDATE artists SET kind = 'choir' WHERE id = 7")
+        op.alter_column("artists", "kind", nullable=False)
+    """,
+}
+NO_BLOCK = {
+    "begins on the engine",
+    "begins twice",
+    "commits itself",
+    "asyncpg, begins",
+    "a search path in its transaction",
+}
+"""Those in which an `autocommit_block()` does not work under stock Alembic either."""
+
+
+@pytest.fixture(scope="module")
+def server() -> PostgreSQLServer:
+    return shared_postgresql()
+
+
+@pytest.fixture
+def names(server: PostgreSQLServer) -> Iterator[tuple[str, str]]:
+    """Two empty databases."""
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(server.database()) for _ in range(2))
+        yield one, other
+
+
+def project_of(path: Path, kind: str) -> Existing:
+    _, text = KINDS[kind]
+    project = existing(path, env=text)
+    project.write(
+        "alembic.ini",
+        "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n"
+        "path_separator = os\n",
+    )
+    parent = None
+    for name, body in REVISIONS.items():
+        if name in ("r3", "r4") and kind in NO_BLOCK:
+            break
+        project.revision(name, parent, body, "pass")
+        parent = name
+    return project
+
+
+def left_behind(server: PostgreSQLServer, name: str) -> int:
+    """How many of our locks somebody holds."""
+    with psycopg.connect(server.conninfo(name), autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = %s "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            (NAMESPACE % 2**32,),
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ends_as_under_stock_alembic(
+    tmp_path: Path,
+    server: PostgreSQLServer,
+    names: tuple[str, str],
+    zygote: Zygote,
+    kind: str,
+) -> None:
+    """An equal schema by `pg_dump`; the next start has nothing to do; no lock is left."""
+    stock, ours = names
+    project = project_of(tmp_path, kind)
+    driver, _ = KINDS[kind]
+    url = server.url(ours, f"postgresql+{driver}")
+    by_stock = zygote.alembic(
+        project, "upgrade", "head", APP_URL=server.url(stock, f"postgresql+{driver}")
+    )
+    assert by_stock.code == 0, by_stock.stderr
+
+    def run(*arguments: str) -> object:
+        return project.run(
+            *arguments, APP_URL=url, ORCHESTRATOR_DATABASE_URL=url, ORCHESTRATOR_LOG="off"
+        )
+
+    head = "r2" if kind in NO_BLOCK else "r4"
+    assert_ready(run("run", "--json"), head)  # type: ignore[arg-type]
+    assert server.dump(ours) == server.dump(stock)
+    assert left_behind(server, ours) == 0
+    assert_ready(run("run", "--json"), head, led=False)  # type: ignore[arg-type]
+    status = run("status", "--json")
+    assert (status.json["state"], status.json["versions"]) == ("current", [head])  # type: ignore[attr-defined]
+
+
+APPLICATION = """
+import os
+from sqlalchemy import create_engine
+
+engine = create_engine(os.environ["APP_URL"], pool_size=1, max_overflow=0)
+"""
+BORROWED = """
+import anyio, sys
+from sqlalchemy import text
+from application import engine
+from orchestrator import Orchestrator, OrchestratorError
+
+SEEN = text(
+    "SELECT pg_backend_pid(), current_setting('lock_timeout'), current_setting('search_path'), "
+    "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
+)
+
+def look():
+    with engine.connect() as connection:
+        return connection.execute(SEEN).one()
+
+before = look()
+try:
+    anyio.run(Orchestrator.from_config().run)
+except OrchestratorError as error:
+    print(type(error).__name__)
+assert engine.pool.checkedout() == 0
+after = look()
+assert tuple(after) == tuple(before), (before, after)
+assert after[3] == 0
+"""
+
+
+@pytest.mark.parametrize("each", ["", EACH])
+@pytest.mark.parametrize("ends", ["well", "in a failure", "in a failure of a block"])
+def test_an_applications_pool_is_left_alone(
+    tmp_path: Path,
+    server: PostgreSQLServer,
+    names: tuple[str, str],
+    each: str,
+    ends: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same connection, with neither lock nor setting of ours, however the pass ended."""
+    url = server.url(names[0])
+    monkeypatch.setenv("APP_URL", url)
+    monkeypatch.setenv("DATABASE_URL", url)
+    borrowing = env(engine="from application import engine as connectable", options=each)
+    project = existing(tmp_path, env=borrowing)
+    project.write("application.py", APPLICATION)
+    project.write(
+        "alembic.ini",
+        "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n",
+    )
+    project.revision("r1", None, REVISIONS["r1"])
+    failing = {
+        "well": "pass",
+        "in a failure": "op.execute('nonsense')",
+        "in a failure of a block": "with op.get_context().autocommit_block():\n"
+        "    op.execute('nonsense')",
+    }
+    project.revision("r2", "r1", failing[ends])
+    file = project.write("driver.py", BORROWED)
+
+    import subprocess
+    import sys
+
+    ended = subprocess.run(
+        [sys.executable, file],
+        cwd=tmp_path,
+        env=project.environment(APP_URL=url, DATABASE_URL=url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert ("TaskFailed" in ended.stdout) is (ends != "well"), ended.stdout + ended.stderr
+    assert left_behind(server, names[0]) == 0

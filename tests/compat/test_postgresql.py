@@ -253,7 +253,7 @@ APPLICATION = """
 import os
 from sqlalchemy import create_engine
 
-engine = create_engine(os.environ["APP_URL"], pool_size=1, max_overflow=0)
+engine = create_engine(os.environ["APP_URL"], pool_size=1, max_overflow=0{level})
 """
 BORROWED = """
 import anyio, sys
@@ -282,13 +282,13 @@ assert after[3] == 0
 """
 
 
-@pytest.mark.parametrize("each", ["", EACH])
+@pytest.mark.parametrize("engine", ["", EACH, "AUTOCOMMIT"])
 @pytest.mark.parametrize("ends", ["well", "in a failure", "in a failure of a block"])
 def test_an_applications_pool_is_left_alone(
     tmp_path: Path,
     server: PostgreSQLServer,
     names: tuple[str, str],
-    each: str,
+    engine: str,
     ends: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -296,9 +296,11 @@ def test_an_applications_pool_is_left_alone(
     url = server.url(names[0])
     monkeypatch.setenv("APP_URL", url)
     monkeypatch.setenv("DATABASE_URL", url)
-    borrowing = env(engine="from application import engine as connectable", options=each)
+    options = EACH if engine == EACH else ""
+    borrowing = env(engine="from application import engine as connectable", options=options)
     project = existing(tmp_path, env=borrowing)
-    project.write("application.py", APPLICATION)
+    level = ', isolation_level="AUTOCOMMIT"' if engine == "AUTOCOMMIT" else ""
+    project.write("application.py", APPLICATION.format(level=level))
     project.write(
         "alembic.ini",
         "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n",

@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from orchestrator.results import AppliedRevision, Holder, to_jsonable
+from orchestrator.results import AppliedRevision, Blocker, Holder, to_jsonable
 
 _UNSET = datetime.fromtimestamp(0, UTC)
 
@@ -108,6 +108,37 @@ class RevisionApplied(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RevisionRunning(Event):
+    """A revision still runs: a sign of life, at most every 10 s.
+
+    `statement` is what it is at, without literals; `phase` and `percent` what the server tells.
+    """
+
+    task: str
+    revision: str
+    elapsed_seconds: float
+    statement: str | None = None
+    phase: str | None = None
+    percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DdlBlocked(Event):
+    """A statement did not get its table in time; all is rolled back, and tried again after a pause.
+
+    `attempt` counts from 1; `waited_seconds` since the first.
+    """
+
+    task: str | None
+    revision: str | None
+    statement: str
+    attempt: int
+    waited_seconds: float
+    retry_in_seconds: float
+    blockers: tuple[Blocker, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSucceeded(Event):
     """A task did all of its work."""
 
@@ -188,6 +219,8 @@ EVENTS: Final[dict[str, type[Event]]] = {
     "task_started": TaskStarted,
     "revision_started": RevisionStarted,
     "revision_applied": RevisionApplied,
+    "revision_running": RevisionRunning,
+    "ddl_blocked": DdlBlocked,
     "task_succeeded": TaskSucceeded,
     "task_failed": TaskFailed,
     "warning": Warned,
@@ -212,7 +245,7 @@ def level_of(event: Event) -> str:
     """The log level at which an event is told: `info`, `warning` or `error`."""
     if isinstance(event, (TaskFailed, RunFailed)):
         return "error"
-    if isinstance(event, (RunCancelled, Warned)):
+    if isinstance(event, (RunCancelled, Warned, DdlBlocked)):
         return "warning"
     if isinstance(event, StateObserved) and event.state == "unrecognised":
         return "warning"
@@ -249,13 +282,22 @@ def from_dict(values: Mapping[str, Any]) -> Event:
     return event(**known)
 
 
+def _known(kind: type[Holder] | type[Blocker], value: Mapping[str, Any]) -> dict[str, Any]:
+    """What the class has of these values: those of another release may have more, or fewer."""
+    known = {field.name: value[field.name] for field in fields(kind) if field.name in value}
+    if known.get("since") is not None:
+        known["since"] = datetime.fromisoformat(known["since"])
+    return known
+
+
 def _decode(name: str, value: Any) -> Any:
     try:
         if name == "at":
             return datetime.fromisoformat(value)
         if name == "holder" and value is not None:
-            known = {field.name: value[field.name] for field in fields(Holder)}
-            return Holder(**{**known, "since": datetime.fromisoformat(known["since"])})
+            return Holder(**_known(Holder, value))
+        if name == "blockers":
+            return tuple(Blocker(**_known(Blocker, item)) for item in value)
         if name.endswith("_seconds"):
             return float(value)
         if name == "applied":

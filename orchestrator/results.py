@@ -60,8 +60,43 @@ class ErrorReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Blocker:
+    """A session of a server that is in another one's way, as far as the server tells of it.
+
+    `since` is when its transaction began; `query` its last one, without its literals.
+    """
+
+    pid: int
+    user: str | None = None
+    application: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    query: str | None = None
+
+    def __str__(self) -> str:
+        told = [f"session {self.pid}"]
+        told += [f"of {self.user}"] if self.user else []
+        told += [f"({self.application})"] if self.application else []
+        told += [f"in a transaction since {self.since:%H:%M:%S} UTC"] if self.since else []
+        told += [f"at: {self.query}"] if self.query else []
+        return " ".join(told)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a server is with one statement; `percent` of the phase, where it tells."""
+
+    phase: str
+    percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
-    """Who holds a lock, as the holder itself wrote it down. `since` is UTC."""
+    """Who holds a lock, as the holder itself wrote it down. `since` is UTC.
+
+    `statement` is what it has been at for long; `blocked_by` says who is in the way of one that it
+    tries again and again.
+    """
 
     run_id: str
     host: str
@@ -71,9 +106,12 @@ class Holder:
     release: str | None = None
     task: str | None = None
     revision: str | None = None
+    statement: str | None = None
+    blocked_by: str | None = None
 
     def __str__(self) -> str:
         work = f", at revision {self.revision}" if self.revision else ""
+        work += f", which {self.blocked_by} keeps out" if self.blocked_by else ""
         release = f", release {self.release}" if self.release else ""
         return (
             f"{self.host} pid {self.pid} (run {self.run_id}{release}, "

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator import events
 from orchestrator.events import EVENTS, NAMES, TERMINAL, Event, from_dict, level_of, to_dict
-from orchestrator.results import AppliedRevision, Holder
+from orchestrator.results import AppliedRevision, Blocker, Holder
 
 # A lone surrogate cannot be written as UTF-8, in a journal as anywhere else.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -30,7 +30,21 @@ holders = st.builds(
     release=st.none() | texts,
     task=st.none() | texts,
     revision=st.none() | texts,
+    statement=st.none() | texts,
+    blocked_by=st.none() | texts,
 )
+blockers = st.lists(
+    st.builds(
+        Blocker,
+        pid=st.integers(1, 2**31),
+        user=st.none() | texts,
+        application=st.none() | texts,
+        state=st.none() | texts,
+        since=st.none() | moments,
+        query=st.none() | texts,
+    ),
+    max_size=3,
+).map(tuple)
 applied = st.lists(
     st.builds(
         AppliedRevision, revision=texts, description=texts, duration_seconds=st.floats(0, 10**9)
@@ -44,10 +58,12 @@ by_annotation: dict[str, st.SearchStrategy[Any]] = {
     "int | None": st.none() | st.integers(0, 10**6),
     "bool": st.booleans(),
     "float": seconds,
+    "float | None": st.none() | st.floats(0, 100),
     "datetime": moments,
     "Holder | None": st.none() | holders,
     "tuple[str, ...]": st.lists(texts, max_size=3).map(tuple),
     "tuple[AppliedRevision, ...]": applied,
+    "tuple[Blocker, ...]": blockers,
 }
 
 
@@ -130,6 +146,8 @@ _PLAIN: dict[str, Any] = {
     "duration_seconds": 1,
     "waited_seconds": 1,
     "held_seconds": 1,
+    "elapsed_seconds": 1,
+    "retry_in_seconds": 1,
     "lock_timeout_seconds": 1,
 }
 
@@ -150,6 +168,7 @@ _PLAIN: dict[str, Any] = {
         {"event": "task_succeeded", "task": "x", "duration_seconds": None},
         {"event": "lock_waiting", "lock": "x", "waited_seconds": 1, "holder": "somebody"},
         {"event": "lock_waiting", "lock": "x", "waited_seconds": 1, "holder": {"host": "h"}},
+        {"event": "database_ready", "blockers": [{"user": "u"}]},
     ],
 )
 def test_what_is_no_event_is_a_value_error(values: dict[str, Any]) -> None:

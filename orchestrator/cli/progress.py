@@ -18,10 +18,12 @@ from rich.text import Text
 from orchestrator.events import (
     TERMINAL,
     DatabaseReady,
+    DdlBlocked,
     Event,
     LockAcquired,
     LockWaiting,
     RevisionApplied,
+    RevisionRunning,
     RevisionStarted,
     RunCancelled,
     RunFailed,
@@ -33,7 +35,7 @@ from orchestrator.events import (
     to_dict,
 )
 from orchestrator.results import to_jsonable
-from orchestrator.timeline.wording import brief, duration, printable, process, short
+from orchestrator.timeline.wording import blocker, brief, duration, printable, process, short
 
 _FRAMES_A_SECOND: Final = 10
 _WIDEST_BAR: Final = 48
@@ -99,6 +101,7 @@ class _Phase:
     style: str = ""
     done: int = 0
     total: int = 0
+    detail: str = ""
 
 
 class _Display:
@@ -119,8 +122,8 @@ class _Display:
                 self._began = now
             case StateObserved():
                 self._state = f"the database is {printable(event.state)}"
-            case LockWaiting():
-                self._now = _Phase(_waiting_for(event), now - event.waited_seconds, "yellow")
+            case LockWaiting() | DdlBlocked():
+                self._now = _Phase(_in_the_way(event), now - event.waited_seconds, "yellow")
             case LockAcquired():
                 self._now = _Phase("looking at the database, under the lock", now)
             case TaskStarted():
@@ -129,13 +132,13 @@ class _Display:
                 about = printable(f"{event.revision} {event.description}".strip())
                 text = f"{printable(event.task)} {event.position} of {event.total}: {about}"
                 self._now = _Phase(text, now, "blue", event.position - 1, event.total)
+            case RevisionRunning():
+                self._now = replace(self._now, detail=_at(event))
             case RevisionApplied():
-                self._now = replace(self._now, done=event.position)
+                self._now = replace(self._now, done=event.position, detail="")
             case TaskSucceeded():
                 self._state = ""
                 self._now = _Phase("looking whether it has lasted", now)
-            case _:
-                pass
 
     def render(self, console: Console) -> Table:
         phase, state, now = self._now, self._state, time.monotonic()
@@ -148,6 +151,10 @@ class _Display:
         about = Text(what, style=phase.style)
         about.truncate(max(8, console.width - _INDENT), overflow=self._overflow)
         lines.add_row(self._spinner, spent, about)
+        if phase.detail:
+            detail = Text(phase.detail, style="bright_black")
+            detail.truncate(max(8, console.width - _INDENT), overflow=self._overflow)
+            lines.add_row("", "", detail)
         if phase.total:
             bar = ProgressBar(
                 total=phase.total,
@@ -163,6 +170,21 @@ class _Display:
         return lines
 
 
+def _at(event: RevisionRunning) -> str:
+    """What a long revision is at, and how far the server is with it."""
+    percent = f" {event.percent:.0f} %" if event.percent is not None else ""
+    phase = f"{printable(event.phase)}{percent}: " if event.phase else ""
+    return f"{phase}{printable(event.statement or '')}"
+
+
+def _in_the_way(event: LockWaiting | DdlBlocked) -> str:
+    if isinstance(event, LockWaiting):
+        return _waiting_for(event)
+    by = ", ".join(blocker(to_jsonable(one)) for one in event.blockers) or "somebody"
+    again = duration(event.retry_in_seconds)
+    return f"kept out by {by}; try {event.attempt + 1} in {again}: {printable(event.statement)}"
+
+
 def _waiting_for(event: LockWaiting) -> str:
     holder = event.holder
     if event.reason:
@@ -175,7 +197,8 @@ def _waiting_for(event: LockWaiting) -> str:
     release = f", release {printable(holder.release)}" if holder.release else ""
     revision = f", at revision {printable(holder.revision)}" if holder.revision else ""
     who = process(to_jsonable(holder))
-    return f"waiting for {who}, run {short(holder.run_id)}{release}{revision}"
+    blocked = f", kept out by {printable(holder.blocked_by)}" if holder.blocked_by else ""
+    return f"waiting for {who}, run {short(holder.run_id)}{release}{revision}{blocked}"
 
 
 def _sentence(event: Event) -> str:

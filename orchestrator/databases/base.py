@@ -16,7 +16,7 @@ from orchestrator.databases.secrets import Secrets
 from orchestrator.databases.url import redact, secrets_of
 from orchestrator.errors import DatabaseUnavailable
 from orchestrator.locks.base import Lock
-from orchestrator.results import Holder
+from orchestrator.results import Blocker, Holder, Progress
 
 
 class Database(ABC):
@@ -177,6 +177,21 @@ class Database(ABC):
         None where every connection finds the same one. Raises `ConfigurationError` if none is.
         """
         del connection, table
+        return None
+
+    def session(self, connection: Connection) -> int | None:
+        """The number by which a server knows a connection; None where there is no server."""
+        del connection
+        return None
+
+    def blockers(self, connection: Connection, session: int) -> tuple[Blocker, ...]:
+        """Who keeps a session waiting for a lock: asked on a connection of our own."""
+        del connection, session
+        return ()
+
+    def progress(self, connection: Connection, session: int) -> Progress | None:
+        """How far the server is with what a session is at, where it tells."""
+        del connection, session
         return None
 
     @abstractmethod

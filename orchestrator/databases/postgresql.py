@@ -16,9 +16,10 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.databases import postgresql_driver as driver
 from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.blanks import blanked
 from orchestrator.databases.postgresql_lock import NAMESPACE, PostgreSQLLock
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
-from orchestrator.results import Holder
+from orchestrator.results import Blocker, Holder, Progress
 
 _PORT: Final = "5432"
 _TABLES: Final = sa.text(
@@ -57,6 +58,21 @@ _SEES: Final = sa.text(
     )
     """
 ).bindparams(namespace=NAMESPACE % 2**32)
+_BLOCKERS: Final = sa.text(
+    """
+    SELECT a.pid, a.usename, a.application_name, a.state, a.xact_start, a.query
+    FROM unnest(pg_blocking_pids(:pid)) AS b (pid)
+    JOIN pg_catalog.pg_stat_activity AS a ON a.pid = b.pid
+    ORDER BY a.xact_start NULLS LAST
+    """
+)
+_PROGRESS: Final = sa.text(
+    """
+    SELECT phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END,
+      CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END
+    FROM pg_catalog.pg_stat_progress_create_index WHERE pid = :pid
+    """
+)
 _INVALID: Final = """
     SELECT n.nspname, i.relname, t.relname
     FROM pg_catalog.pg_index AS x
@@ -205,6 +221,34 @@ class PostgreSQL(Database):
     def explain(self, error: BaseException) -> DatabaseUnavailable | None:
         """By SQLSTATE, and by what the drivers say of a connection that has ended."""
         return errors.explain(error, self)
+
+    def session(self, connection: Connection) -> int:
+        """The process of the server that serves the connection."""
+        return driver.server_pid(connection)
+
+    def blockers(self, connection: Connection, session: int) -> tuple[Blocker, ...]:
+        """What `pg_stat_activity` tells: of others' states and queries only to `pg_monitor`."""
+        return tuple(
+            Blocker(
+                pid=pid,
+                user=user,
+                application=application or None,
+                state=state,
+                since=since,
+                query=blanked(query) if query and state is not None else None,
+            )
+            for pid, user, application, state, since, query in connection.execute(
+                _BLOCKERS, {"pid": session}
+            )
+        )
+
+    def progress(self, connection: Connection, session: int) -> Progress | None:
+        """Of an index that is built."""
+        row = connection.execute(_PROGRESS, {"pid": session}).first()
+        if row is None:
+            return None
+        phase, done, total = row
+        return Progress(phase=phase, percent=100.0 * done / total if total else None)
 
     def lock(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> PostgreSQLLock:
         """An advisory lock, on a connection of its own."""

@@ -287,7 +287,8 @@ def _read(name: str, query: str) -> Holder | None:
     if query.startswith(_TOLD):
         with suppress(ValueError, TypeError, KeyError):
             values = json.loads(query.removeprefix(_TOLD).partition(" */")[0])
-            known = {field.name: values[field.name] for field in fields(Holder)}
+            names = {field.name for field in fields(Holder)}
+            known = {name: value for name, value in values.items() if name in names}
             return Holder(**{**known, "since": datetime.fromisoformat(known["since"])})
     named = _NAMED.fullmatch(name)
     if named is None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from orchestrator.events import Event, RevisionStarted, TaskStarted
+from orchestrator.events import DdlBlocked, Event, RevisionRunning, RevisionStarted, TaskStarted
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import ErrorReport, Holder
 
@@ -50,6 +50,18 @@ class Publication:
             self._record = self._record.at(task=event.task, revision=None)
         elif isinstance(event, RevisionStarted):
             self._record = self._record.at(task=event.task, revision=event.revision)
+        elif isinstance(event, RevisionRunning):
+            self._record = self._record.at(
+                task=event.task, revision=event.revision, statement=event.statement
+            )
+        elif isinstance(event, DdlBlocked):
+            by = "; ".join(map(str, event.blockers)) or "somebody"
+            self._record = self._record.at(
+                task=event.task,
+                revision=event.revision,
+                statement=event.statement,
+                blocked_by=by,
+            )
 
     def scripts_found(self, fingerprint: str) -> None:
         """Take note of which scripts the leader works with.

@@ -38,9 +38,23 @@ class Record:
     error: ErrorReport | None = None
     scripts_failed: bool = False
 
-    def at(self, *, task: str | None, revision: str | None) -> Record:
+    def at(
+        self,
+        *,
+        task: str | None,
+        revision: str | None,
+        statement: str | None = None,
+        blocked_by: str | None = None,
+    ) -> Record:
         """The same run, at another piece of its work."""
-        return replace(self, holder=replace(self.holder, task=task, revision=revision))
+        at = replace(
+            self.holder,
+            task=task,
+            revision=revision,
+            statement=statement,
+            blocked_by=blocked_by,
+        )
+        return replace(self, holder=at)
 
 
 class RecordFile:

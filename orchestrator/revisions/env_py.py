@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import random
-import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
-from orchestrator.databases.patience import WRITER
 from orchestrator.errors import (
     ConfigurationError,
     DatabaseUnavailable,
     Interrupted,
-    LockTimeout,
     OrchestratorError,
-    by_setting,
 )
 from orchestrator.revisions.connections import only_one_database
 from orchestrator.revisions.environment_context import PassContext, PassOptions, env_py_ready
 from orchestrator.revisions.migration_context import Environment
+from orchestrator.revisions.retries import Retries
 from orchestrator.revisions.scripts import Scripts, Step
 from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, watching
 from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS
-from orchestrator.revisions.transactions.base import Fenced, Transaction, WayOut
+from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction, WayOut
 
 
 class _Rehearsed(WayOut):
@@ -45,9 +42,6 @@ class _PerhapsSeveral(WayOut):
 
 Work = Callable[[Environment], Iterator[Step]]
 
-_PAUSE_SECONDS: Final = (0.05, 0.2)
-_AT_WORK: Final = "a run that has lost its lock is still at work"
-
 
 def run_env_py(
     scripts: Scripts, work: Work, options: PassOptions, *, rehearse: bool = False
@@ -62,8 +56,7 @@ def run_env_py(
     `DatabaseUnavailable`, and `ConfigurationError` for an `env.py` that cannot be run.
     """
     with env_py_ready(scripts, options, options.database):
-        wait = options.patience.wait()
-        fence = replace(options.patience, timeout_seconds=options.lock_seconds).wait()
+        retries = Retries(options)
         asked = False
         while True:
             passing = _Pass(scripts, work, options, rehearse=rehearse, asked=asked)
@@ -85,29 +78,13 @@ def run_env_py(
                     error.revision,
                 )
                 options = replace(options, transaction="revision")
-            except Fenced:
-                if fence.is_over:
-                    raise _fenced(options, fence.seconds) from None
-                fence.tell(_AT_WORK)
-                time.sleep(random.uniform(*_PAUSE_SECONDS))
+            except (Blocked, Fenced) as others:
+                retries.pause(others)
             except DatabaseUnavailable as error:
-                if passing.began or not error.is_worth_waiting or wait.is_over:
+                if passing.began:
                     raise
-                wait.tell(error.reason or WRITER)
-                time.sleep(random.uniform(*_PAUSE_SECONDS))
+                retries.pause(error)
             options.patience.interrupted()
-
-
-def _fenced(options: PassOptions, waited_seconds: float) -> LockTimeout:
-    return LockTimeout(
-        f"The lock was free, but {_AT_WORK} in {options.database.shown_url}, and was for all of "
-        f"the {waited_seconds:.1f} s that this process waited. Nothing was changed. To wait "
-        f"longer, set {by_setting('lock_timeout_seconds')}; its connection is named in "
-        "pg_stat_activity, and ending it ends the work.",
-        lock="fence",
-        holder=None,
-        waited_seconds=waited_seconds,
-    )
 
 
 class _Pass:
@@ -124,6 +101,7 @@ class _Pass:
         self._transaction: Transaction | None = None
         self._failure: BaseException | None = None
         self._step: Step | None = None
+        self._attended = ExitStack()
 
     def run(self) -> None:
         context = PassContext(
@@ -171,6 +149,7 @@ class _Pass:
             )
 
     def _abandon(self) -> None:
+        self._attended.close()
         if self._transaction is None:
             return
         self._transaction.abandon()
@@ -201,6 +180,8 @@ class _Pass:
         self._scripts.reload()
         environment.check_is(self._options.database)
         transaction = self._begin(environment.connection, context, heads)
+        if not self._rehearse:
+            self._attended.enter_context(self._options.attend(transaction))
         watched = watching(transaction, context, self._options, self._fail)
         has_version_table = bool(heads)
         for step in self._work(environment):
@@ -239,6 +220,7 @@ class _Pass:
             connection,
             database=self._options.database,
             patience=self._options.patience,
+            limit_seconds=self._options.ddl_lock_seconds if self._options.ddl_retry_seconds else 0,
         )
         transaction.committed = stock  # for all that is known
         if self._rehearse:

@@ -7,7 +7,7 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from configparser import InterpolationError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.forked import end_if_forked
 from orchestrator.revisions.scripts import Scripts
 from orchestrator.revisions.transactions import TRANSACTIONS
+from orchestrator.revisions.transactions.base import Blocked, Transaction
 
 ATTRIBUTE: Final = "orchestrator"
 """The key of `config.attributes` by which an `env.py` can tell that it runs inside a pass."""
@@ -84,11 +85,20 @@ class PassOptions(Arguments):
 
     `warn` is told what somebody should know of a revision, which it names. `lock_seconds` is how
     long is waited for somebody who works without the lock.
+
+    `ddl_lock_seconds` is how long a statement may wait that keeps others out, and
+    `ddl_retry_seconds` how long all is tried again where that was too short; `blocked` is told of
+    each try: its number, the seconds since the first, those until the next. `attend` looks at the
+    work while it lasts.
     """
 
     database: Database
     transaction: str = "env"
     lock_seconds: float = 30.0
+    ddl_lock_seconds: float = 0.0
+    ddl_retry_seconds: float = 0.0
+    attend: Callable[[Transaction], AbstractContextManager[None]] = lambda _: nullcontext()
+    blocked: Callable[[Blocked, int, float, float], None] = lambda *_: None
     warn: Callable[[str, str | None], None] = lambda _message, _revision: None
 
 

@@ -75,6 +75,8 @@ def _watched(
             raise
         except BaseException as error:
             _demand_own_transactions(step, transaction, context, options)
+            if (blocked := transaction.blocked(error)) is not None:
+                raise blocked from error
             fail(StepFailed(step, error, advice=transaction.advice(error)))
             raise
 

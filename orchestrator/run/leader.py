@@ -12,8 +12,9 @@ from orchestrator.databases.patience import patiently
 from orchestrator.decision.job import Command, Job
 from orchestrator.decision.state import Observation
 from orchestrator.errors import Interrupted, OrchestratorError, by_setting
-from orchestrator.events import Event, TaskFailed
+from orchestrator.events import DdlBlocked, Event, TaskFailed
 from orchestrator.results import Ended
+from orchestrator.run.heartbeat import Heartbeat
 from orchestrator.run.proof import Found, Proof
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import Cancellation
@@ -22,6 +23,7 @@ from orchestrator.run.work import Outcome, Work
 if TYPE_CHECKING:
     from orchestrator.host.heads import HeadsFile
     from orchestrator.revisions.scripts import Scripts
+    from orchestrator.revisions.transactions.base import Blocked
 
 
 class Leader:
@@ -136,12 +138,17 @@ class Leader:
             emit=self._emit,
             cancelled=cancellation.is_requested,
         )
-        self.outcome = work.outcome
+        self.outcome = outcome = work.outcome
+        heartbeat = Heartbeat(self._database, emit=self._emit, at=lambda: outcome.at)
         options = self._resources.pass_options(
             self._job.target,
             transaction=self._resources.settings.transaction,
             patience=self._resources.patience(cancellation.interrupt, self._emit),
             lock_seconds=self._lock_seconds,
+            ddl_lock_seconds=self._resources.settings.ddl_lock_timeout_seconds,
+            ddl_retry_seconds=self._resources.settings.ddl_retry_seconds,
+            attend=heartbeat.attending,
+            blocked=self._tell_blocked,
             warn=self._warn,
         )
         try:
@@ -157,6 +164,22 @@ class Leader:
         if not existed:
             self._database.discard_empty()
         return failure
+
+    def _tell_blocked(
+        self, blocked: Blocked, attempt: int, waited_seconds: float, pause_seconds: float
+    ) -> None:
+        at = self.outcome.at
+        self._emit(
+            DdlBlocked(
+                task=at.task if at is not None else None,
+                revision=at.revision if at is not None else None,
+                statement=blocked.statement,
+                attempt=attempt,
+                waited_seconds=waited_seconds,
+                retry_in_seconds=pause_seconds,
+                blockers=blocked.blockers,
+            )
+        )
 
     def _ask(self) -> Found:
         """What the database has, asked on a connection of our own."""

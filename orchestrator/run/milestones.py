@@ -9,16 +9,19 @@ from typing import Final
 from orchestrator.events import (
     TERMINAL,
     DatabaseReady,
+    DdlBlocked,
     Event,
     LockWaiting,
     PlanMade,
+    RevisionRunning,
     RunCancelled,
     RunFailed,
     StateObserved,
     Warned,
+    to_dict,
 )
 from orchestrator.results import AppliedRevision, Holder
-from orchestrator.timeline.wording import duration, listed
+from orchestrator.timeline.wording import duration, listed, sentence
 
 _LONG_SECONDS: Final = 2.0
 """From when on a wait is told of while it lasts."""
@@ -47,6 +50,9 @@ class Milestones:
                 self._wait(event)
             case PlanMade():
                 self._tasks = event.tasks
+            case DdlBlocked() | RevisionRunning():
+                values = to_dict(event)
+                self._tell(sentence(values["event"], values))
             case Warned():
                 self._tell(f"warning: {event.message}")
             case _ if isinstance(event, TERMINAL):

@@ -22,6 +22,7 @@ from orchestrator.events import (
     TaskSucceeded,
 )
 from orchestrator.results import AppliedRevision, Revision, TaskResult
+from orchestrator.run.heartbeat import At
 from orchestrator.tasks import TASKS
 from orchestrator.tasks.context import TaskContext
 
@@ -47,11 +48,13 @@ class Outcome:
     cancelled: bool = False
     ran: list[AppliedRevision] = field(default_factory=list)
     tasks: list[TaskResult] = field(default_factory=list)
+    at: At | None = None
 
-    def begin_anew(self) -> None:
-        """Forget what ran: a pass may begin again when all was rolled back."""
-        self.ran.clear()
+    def begin_anew(self, kept: Callable[[AppliedRevision], bool]) -> None:
+        """Forget what ran and was rolled back: a pass may begin again."""
+        self.ran = [one for one in self.ran if kept(one)]
         self.tasks.clear()
+        self.at = None
 
 
 class Work:
@@ -80,8 +83,11 @@ class Work:
     def __call__(self, environment: Environment) -> Iterator[Step]:
         """The steps of the job, for `run_env_py`."""
         outcome = self.outcome
-        outcome.begin_anew()
         observation = self._observe(environment)
+        if outcome.ran or outcome.tasks:
+            reached = environment.scripts.ancestors(observation.versions)
+            down = self._job.command is Command.DOWNGRADE
+            outcome.begin_anew(lambda one: (one.revision in reached) is not down)
         self._tell(observation)
         outcome.plan = decide(observation, self._job.policy, self._job.command)
         if outcome.plan and self._cancelled():
@@ -119,7 +125,8 @@ class Work:
         return "heads" if self._job.command is Command.DOWNGRADE else self._job.target
 
     def _tell(self, observation: Observation) -> None:
-        self.outcome.before = observation
+        if self.outcome.before is None:  # a pass that is begun anew began there, too
+            self.outcome.before = observation
         self._emit(
             StateObserved(
                 state=observation.state,
@@ -196,7 +203,9 @@ class Work:
             )
         )
         began = time.monotonic()
+        self.outcome.at = At(task=task, revision=name, since=began)
         yield step
+        self.outcome.at = None
         duration = time.monotonic() - began
         self.outcome.ran.append(
             AppliedRevision(revision=name, description=description, duration_seconds=duration)

@@ -60,6 +60,8 @@ _WITHOUT_EFFECT: Final = {
     "accepted_differences",
     "app",
     "connect_timeout_seconds",
+    "ddl_lock_timeout_seconds",
+    "ddl_retry_seconds",
     "journal",
     "journal_max_bytes",
     "lock_timeout_seconds",
@@ -96,6 +98,8 @@ class SettingsArguments(TypedDict, total=False):
     unrecognised: Unrecognised
     lock_timeout_seconds: float
     connect_timeout_seconds: float
+    ddl_lock_timeout_seconds: float
+    ddl_retry_seconds: float
     on_peer_failure: OnPeerFailure
     transaction: TransactionKind
     state_dir: str | os.PathLike[str] | None
@@ -145,6 +149,11 @@ class Settings(BaseModel):
     """How long to wait for another process. 0 tries twice; `inf` waits for ever."""
     connect_timeout_seconds: Seconds = 30.0
     """How long to wait for the database, and for another writer of a SQLite file."""
+    ddl_lock_timeout_seconds: Seconds = 2.0
+    """On a server: how long a statement that needs a table to itself waits for it, and others
+    behind it, before all is rolled back and tried again. 0 waits as stock Alembic does."""
+    ddl_retry_seconds: Seconds = 120.0
+    """For how long it is tried again."""
     on_peer_failure: OnPeerFailure = "fail"
     """When the process that was waited for has failed: fail with it, or try again."""
     transaction: TransactionKind = "env"

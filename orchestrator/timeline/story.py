@@ -150,6 +150,9 @@ class _Story:
         self.begun[revision] = (began_at, entry.values, seconds)
         self._turn(entry.at, "migrating", _Work(text(entry.values, "task")))
 
+    def blocked(self, entry: Entry) -> None:
+        self._turn(entry.at, "waiting")
+
     def task_ended(self, entry: Entry) -> None:
         self._turn(entry.at, "looking")
 
@@ -258,6 +261,7 @@ _TOLD_BY: Final[dict[str, Callable[[_Story, Entry], None]]] = {
     "task_started": _Story.task_started,
     "revision_started": _Story.revision_started,
     "revision_applied": _Story.revision_applied,
+    "ddl_blocked": _Story.blocked,
     "task_succeeded": _Story.task_ended,
     "task_failed": _Story.task_failed,
     "database_ready": _Story.ended,

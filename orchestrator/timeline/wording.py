@@ -158,6 +158,8 @@ def _lock_waiting(values: Mapping[str, Any]) -> str:
         release, revision = text(holder, "release"), text(holder, "revision")
         whom += f", release {printable(release)}" if release else ""
         whom += f", at revision {printable(revision)}" if revision else ""
+        blocked = text(holder, "blocked_by")
+        whom += f", kept out by {printable(blocked)}" if blocked else ""
     return f"waiting for {whom} (waited {_span(values, 'waited_seconds')})"
 
 
@@ -188,6 +190,43 @@ def _revision_started(values: Mapping[str, Any]) -> str:
 
 def _revision_applied(values: Mapping[str, Any]) -> str:
     return f"{_revision(values)} ran in {_span(values, 'duration_seconds')}"
+
+
+def _revision_running(values: Mapping[str, Any]) -> str:
+    at = f", at {printable(statement)}" if (statement := text(values, "statement")) else ""
+    percent = number(values, "percent")
+    far = f": {percent:.0f} %" if percent is not None else ""
+    phase = f" ({printable(told)}{far})" if (told := text(values, "phase")) else ""
+    spent = _span(values, "elapsed_seconds")
+    return f"{_word(values, 'task')}: {_word(values, 'revision')} runs for {spent}{at}{phase}"
+
+
+def _ddl_blocked(values: Mapping[str, Any]) -> str:
+    tries = whole(values, "attempt")
+    count_of = "?" if tries is None else str(tries)
+    return (
+        f"kept out by {_blockers(values)}: {_word(values, 'statement')}; rolled back, try "
+        f"{count_of} after {_span(values, 'waited_seconds')}, the next in "
+        f"{_span(values, 'retry_in_seconds')}"
+    )
+
+
+def _blockers(values: Mapping[str, Any]) -> str:
+    found = values.get("blockers")
+    told = [blocker(one) for one in found if isinstance(one, dict)] if found else []
+    return ", ".join(told) or "somebody"
+
+
+def blocker(values: Mapping[str, Any]) -> str:
+    """A session that is in the way: its number, user, program and last query."""
+    told = f"session {whole(values, 'pid')}"
+    user, application = text(values, "user"), text(values, "application")
+    told += f" of {printable(user)}" if user else ""
+    told += f" ({printable(application)})" if application else ""
+    state, query = text(values, "state"), text(values, "query")
+    told += f", {printable(state)}" if state else ""
+    told += f", {printable(query)}" if query else ""
+    return told
 
 
 def _task_succeeded(values: Mapping[str, Any]) -> str:
@@ -245,6 +284,8 @@ _TOLD_BY: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "task_started": _task_started,
     "revision_started": _revision_started,
     "revision_applied": _revision_applied,
+    "revision_running": _revision_running,
+    "ddl_blocked": _ddl_blocked,
     "task_succeeded": _task_succeeded,
     "task_failed": _task_failed,
     "warning": _warning,

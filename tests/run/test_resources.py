@@ -34,6 +34,8 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "app": "main:app",
     "lock_timeout_seconds": 1,
     "connect_timeout_seconds": 1,
+    "ddl_lock_timeout_seconds": 1,
+    "ddl_retry_seconds": 1,
     "journal": "off",
     "journal_max_bytes": 0,
     "log": "off",

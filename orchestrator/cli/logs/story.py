@@ -24,6 +24,7 @@ EVENT_STYLES: Final = {
     "task_failed": "bold red",
     "run_cancelled": "bold magenta",
     "lock_waiting": "yellow",
+    "ddl_blocked": "yellow",
 }
 _ENDED: Final = {
     "ready": "was ready",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from sqlalchemy import event
@@ -10,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.patience import Patience
+from orchestrator.results import Blocker
 
 
 class TransactionError(Exception):
@@ -31,6 +34,22 @@ class Fenced(WayOut):
     """Somebody is at work in the database who has lost the lock: nothing may be done yet."""
 
 
+class Blocked(WayOut):
+    """A statement did not get the lock that it needs in time; all of it may be tried again."""
+
+    def __init__(self, statement: str, blockers: tuple[Blocker, ...]) -> None:
+        self.statement = statement
+        self.blockers = blockers
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A statement that was sent, and when by the monotonic clock."""
+
+    statement: str
+    since: float
+
+
 EndedBy = Literal["commit", "rollback"]
 
 
@@ -40,8 +59,10 @@ class Transaction:
     This one is whatever `env.py` and Alembic make of it. A database that needs more has a class
     of this in a file of its own, and a row in `TRANSACTIONS`.
 
-    `patience` is how another one's work is waited for. `committed` says whether some of the work
-    may have been committed, by Alembic or by a revision; it is sure when the pass has ended.
+    `patience` is how another one's work is waited for; `limit_seconds` how long a statement waits
+    that keeps others out while it does (0: as long as it takes). `committed` says whether some of
+    the work may have been committed, by Alembic or by a revision; it is sure when the pass has
+    ended.
     """
 
     transactional_ddl: ClassVar[bool | None] = None
@@ -55,13 +76,21 @@ class Transaction:
         *,
         database: Database,
         patience: Patience,
+        limit_seconds: float = 0.0,
     ) -> None:
         self.committed = False
+        self.limit_seconds = limit_seconds
+        self.running: Running | None = None
+        """What is executed at this moment."""
+        self.blockers: tuple[Blocker, ...] = ()
+        """Who was seen to be in its way."""
         self.connection = connection
         self._database = database
         self._patience = patience
         self._listeners: list[tuple[str, Callable[..., Any]]] = []
         self._listen("commit", self._on_commit)
+        self._listen("before_cursor_execute", self._on_execute)
+        self._listen("after_cursor_execute", self._on_executed)
 
     def begin(self) -> None:
         """Begin, before anything is read that a decision rests on.
@@ -101,6 +130,16 @@ class Transaction:
         Called before a commit: with the revision where each has a transaction of its own.
         """
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the statement in hand gives up after `limit_seconds`."""
+        return False
+
+    def blocked(self, error: BaseException) -> Blocked | None:
+        """The way out for an error of a statement that was kept out, if all may be tried again."""
+        del error
+        return None
+
     def advice(self, error: BaseException) -> str | None:
         """What to do about an error of a revision, of transaction or database."""
         return self._database.advice(error)
@@ -116,3 +155,10 @@ class Transaction:
 
     def _on_commit(self, _: Connection) -> None:
         self.committed = True
+
+    def _on_execute(self, _: Connection, __: Any, statement: str, *___: Any) -> None:
+        self.blockers = ()
+        self.running = Running(statement, time.monotonic())
+
+    def _on_executed(self, *_: Any) -> None:
+        self.running = None

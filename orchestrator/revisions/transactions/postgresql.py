@@ -15,42 +15,75 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
+from orchestrator.databases.blanks import blanked
 from orchestrator.databases.patience import Patience
+from orchestrator.databases.postgresql_errors import sqlstate
 from orchestrator.databases.postgresql_lock import FENCE, NAMESPACE
-from orchestrator.revisions.transactions.base import Fenced, Transaction
+from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
+from orchestrator.revisions.transactions.postgresql_ddl import (
+    DEADLOCK,
+    LOCK_NOT_AVAILABLE,
+    DdlLimit,
+)
 
 _KEY: Final = f"{NAMESPACE}, {FENCE}"
 _MARK: Final = "orchestrator.fence"
+_CHECKS: Final = "client_connection_check_interval"
+"""By which a server ends what it does for a client that has gone (PostgreSQL 14, on Linux)."""
 _TAKE: Final = (
-    f"SELECT pg_try_advisory_xact_lock({_KEY}), set_config('{_MARK}', 'transaction', true)"
+    f"SELECT pg_try_advisory_xact_lock({_KEY}), set_config('{_MARK}', 'transaction', true), "
+    f"current_setting('{_CHECKS}')"
 )
-_IN_TRANSACTION: Final = f"SELECT current_setting('{_MARK}', true) = 'transaction'"
-_TAKE_SESSION: Final = f"SELECT pg_try_advisory_lock({_KEY})"
+_END_WITH_CLIENT: Final = (
+    f"set_config('{_CHECKS}', CASE %s WHEN '0' THEN '1s' ELSE current_setting('{_CHECKS}') END, %s)"
+)
+_IN_TRANSACTION: Final = (
+    f"SELECT current_setting('{_MARK}', true) = 'transaction', {_END_WITH_CLIENT}"
+)
+_AS_FOUND: Final = f"SELECT set_config('{_CHECKS}', %s, %s)"
+_TAKE_SESSION: Final = f"SELECT pg_try_advisory_lock({_KEY}), {_END_WITH_CLIENT}"
 _LEAVE_SESSION: Final = f"SELECT pg_advisory_unlock({_KEY})"
 
 
 class PostgreSQLTransaction(Transaction):
     """Transactions as `env.py` and Alembic make them, with the fence around all of them.
 
-    It is asked for on the driver's own cursor: SQLAlchemy's events would call themselves.
+    It is asked for on the driver's own cursor: SQLAlchemy's events would call themselves. Settings
+    of ours are a transaction's; in an autocommit block they are the session's until its end.
     """
 
-    def __init__(self, connection: Connection, *, database: Database, patience: Patience) -> None:
-        super().__init__(connection, database=database, patience=patience)
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        database: Database,
+        patience: Patience,
+        limit_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(
+            connection, database=database, patience=patience, limit_seconds=limit_seconds
+        )
+        self._limit = DdlLimit(limit_seconds, self._ask)
         self._of_session = False
+        self._in_transaction = True
+        self._in_step = False
+        self._divided = False
+        self._checked = ""
         self._driver: Any = connection.connection.dbapi_connection
         self._pool = connection.engine.pool
         self._left: Callable[..., None] | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the statement in hand gives up after `limit_seconds`."""
+        return self._limit.is_on
 
     def begin(self) -> None:
         """Take the fence. Raises `Fenced` where somebody else is still at work."""
         self._listen("begin", self._on_begin)
         event.listen(self._pool, "checkin", self._on_checkin)
         self._left = self._on_checkin
-        if not self.connection.in_transaction():
-            self.connection.begin()
-        else:
-            self._enter()
+        self._enter()
 
     def end(self) -> None:
         """Leave the fence to the transaction that is open, whoever commits it."""
@@ -63,18 +96,48 @@ class PostgreSQLTransaction(Transaction):
         if self._left is not None:
             event.remove(self._pool, "checkin", self._left)
             self._left = None
-        if self._of_session and not self.connection.closed:
+        if not (self.connection.closed or self.connection.in_transaction()):
             self._on_checkin(self._driver, None)
+
+    def before_step(self) -> None:
+        """From here on a commit divides a revision."""
+        self._in_step = True
+
+    def after_step(self) -> None:
+        """What comes now is Alembic's: the version row, and perhaps a commit."""
+        self._in_step = False
+
+    def blocked(self, error: BaseException) -> Blocked | None:
+        """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
+
+        Not after an autocommit block, or a commit of the revision's own: what was done in it would
+        be done again.
+        """
+        code = sqlstate(error)
+        limited = code == LOCK_NOT_AVAILABLE and self._limit.is_on
+        if self._divided or not self.limit_seconds or not (limited or code == DEADLOCK):
+            return None
+        statement = str(getattr(error, "statement", None) or "")
+        return Blocked(blanked(statement), self.blockers)
+
+    def advice(self, error: BaseException) -> str | None:
+        """What to do about a lock that was not to be had, where it is not tried again."""
+        if sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
+            by = f" In the way: {'; '.join(map(str, self.blockers))}." if self.blockers else ""
+            return f"Others hold the table.{by} Start again when they have ended."
+        return super().advice(error)
 
     def _enter(self) -> None:
         """Have the fence for the transaction; where there is none, for the session."""
-        taken, _ = self._ask(_TAKE)
+        taken, _, self._checked = self._ask(_TAKE)
         if not taken:
             raise Fenced
-        (in_transaction,) = self._ask(_IN_TRANSACTION)
-        if in_transaction:
+        self._in_transaction, _ = self._ask(_IN_TRANSACTION, self._checked, "true")
+        if self._in_transaction:
             self._leave_session()
+            self._limit.begin()
         else:
+            self._divided = True
             self._take_session()
 
     def _on_begin(self, _: Connection) -> None:
@@ -82,12 +145,19 @@ class PostgreSQLTransaction(Transaction):
 
     def _on_commit(self, connection: Connection) -> None:
         super()._on_commit(connection)
+        # Alembic's own, between two, keeps the version row with the work.
+        self._divided = self._in_step
         self._take_session()
+
+    def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        if self._in_step and self._in_transaction:
+            self._limit.before(statement)
+        super()._on_execute(connection, cursor, statement, *more)
 
     def _take_session(self) -> None:
         if self._of_session:
             return
-        (taken,) = self._ask(_TAKE_SESSION)
+        taken, _ = self._ask(_TAKE_SESSION, self._checked, "false")
         if not taken:
             raise Fenced
         self._of_session = True
@@ -96,29 +166,36 @@ class PostgreSQLTransaction(Transaction):
         if self._of_session:
             self._of_session = False
             self._ask(_LEAVE_SESSION)
+            self._ask(_AS_FOUND, self._checked, "false")
 
     def _on_checkin(self, dbapi_connection: Any, _: Any) -> None:
-        """The connection goes back to its pool, and whoever gets it next must not hold the fence.
+        """The connection goes back to its pool, and whoever gets it next must find it as it was.
 
-        It has been rolled back, so that it takes statements.
+        It has been rolled back, so that it takes statements; what was set in what was rolled back
+        is set again.
         """
-        if not self._of_session or dbapi_connection is not self._driver:
+        if not self.committed and not self._of_session:
+            return  # then nothing was ever set but for a transaction
+        if dbapi_connection is not self._driver:
             return
-        self._of_session = False
         try:
-            _execute(dbapi_connection, _LEAVE_SESSION)
-            dbapi_connection.rollback()
+            if self._of_session:
+                _execute(dbapi_connection, _LEAVE_SESSION)
+            _execute(dbapi_connection, _AS_FOUND, self._checked, "false")
+            dbapi_connection.commit()
         except Exception:  # noqa: BLE001, S110 - a driver's: it is lost, and the fence with it
             pass
+        self._of_session = False
 
-    def _ask(self, statement: str) -> Any:
-        return _execute(self.connection.connection, statement)
+    def _ask(self, statement: str, *values: Any) -> Any:
+        return _execute(self.connection.connection, statement, *values)
 
 
-def _execute(connection: Any, statement: str) -> Any:
+def _execute(connection: Any, statement: str, *values: Any) -> Any:
+    """By values in the text: drivers differ in how they write a parameter, and these are ours."""
     cursor = connection.cursor()
     try:
-        cursor.execute(statement)
+        cursor.execute(statement % tuple(f"'{value}'" for value in values) if values else statement)
         return cursor.fetchone()
     finally:
         cursor.close()

@@ -58,13 +58,23 @@ class SQLiteTransaction(Transaction):
     transactional_ddl = True  # SQLite has it; Alembic only assumes that the driver spoils it
     commits_itself = True
 
-    def __init__(self, connection: Connection, *, database: Database, patience: Patience) -> None:
-        super().__init__(connection, database=database, patience=patience)
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        database: Database,
+        patience: Patience,
+        limit_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(
+            connection, database=database, patience=patience, limit_seconds=limit_seconds
+        )
         self._driver = Driver(connection)
         self._violations: Violations | None = None
         self._ended_by: EndedBy | None = None
         self._autocommit = False
         self._unsettled = False
+        self._began = False
         self._commits = Commits(database)
 
     @property
@@ -82,8 +92,8 @@ class SQLiteTransaction(Transaction):
         self._listen("begin", self._on_begin)
         self._listen("set_connection_execution_options", self._on_options)
         self._listen("rollback", self._on_rollback)
-        self._listen("before_cursor_execute", self._on_execute)
         self._commits.watch()
+        self._began = True
         if self.is_open and not self._has_written():
             self._driver.execute("ROLLBACK")
         if not self.is_open:
@@ -260,7 +270,10 @@ class SQLiteTransaction(Transaction):
     def _on_rollback(self, _: Connection) -> None:
         self._ended_by = self._ended_by or "rollback"
 
-    def _on_execute(self, _: Connection, cursor: Any, statement: str, *__: Any) -> None:
+    def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        super()._on_execute(connection, cursor, statement, *more)
+        if not self._began:
+            return
         if not _BEGINS.match(statement):
             self._notice()
             if not self._autocommit:

@@ -18,6 +18,7 @@ from orchestrator.settings import Settings, SettingsArguments, load
 
 OTHER: dict[str, tuple[Any, Any, Any]] = {
     "database_url": ("sqlite:///a.db", "sqlite:///e.db", "sqlite:///f.db"),
+    "direct_url": ("sqlite:///a.db", "sqlite:///e.db", "sqlite:///f.db"),
     "script_location": ("a", "e", "f"),
     "version_locations": (("a",), ("e", "e2"), ("f",)),
     "alembic_config": ("a.ini", "e.ini", "f.ini"),

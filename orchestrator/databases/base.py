@@ -195,11 +195,11 @@ class Database(ABC):
         return None
 
     @abstractmethod
-    def lock(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> Lock | None:
+    def lock(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> Lock | None:
         """The database's own lock, not held; None if it has none.
 
-        `holder` tells of the run, and what it is at; `lost` is told, in any thread, that the lock
-        was lost while it was held.
+        `holder` tells of the run, and what it is at; `warn` is told, in any thread, that the lock
+        was lost while it was held, and the like.
         """
 
     @classmethod

@@ -250,9 +250,9 @@ class PostgreSQL(Database):
         phase, done, total = row
         return Progress(phase=phase, percent=100.0 * done / total if total else None)
 
-    def lock(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> PostgreSQLLock:
+    def lock(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> PostgreSQLLock:
         """An advisory lock, on a connection of its own."""
-        return PostgreSQLLock(self, holder, lost)
+        return PostgreSQLLock(self, holder, warn)
 
 
 def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

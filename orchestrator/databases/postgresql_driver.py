@@ -109,6 +109,15 @@ def ask(connection: Any, statement: str, *values: Any) -> Any:
         cursor.close()
 
 
+def tell(connection: Any, statement: str) -> None:
+    """Send a statement that gives no rows."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.close()
+
+
 def server_pid(connection: Connection) -> int:
     """The server's process of a connection, whatever its driver."""
     found: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()

@@ -23,7 +23,8 @@ from typing import Any, Final
 from orchestrator.databases import postgresql_driver as driver
 from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database
-from orchestrator.errors import ConfigurationError, DatabaseUnavailable
+from orchestrator.databases.postgresql_pooler import pooling
+from orchestrator.errors import ConfigurationError, DatabaseUnavailable, by_setting
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder, to_jsonable
 
@@ -40,8 +41,9 @@ _KEEPALIVES: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+_LOOK: Final = "SELECT pg_is_in_recovery(), pg_backend_pid()"
 _SETTINGS: Final = (
-    "SELECT pg_is_in_recovery(), set_config('idle_session_timeout', '10s', false), "
+    "SELECT set_config('idle_session_timeout', '10s', false), "
     "set_config('statement_timeout', '10s', false), set_config('lock_timeout', '0', false)"
 )
 _NAME_BYTES: Final = 63
@@ -73,8 +75,10 @@ if hasattr(os, "register_at_fork"):
 class PostgreSQLLock(Lock):
     """The lock of whoever leads on a database, among all hosts.
 
-    `holder` tells of this run, also what it is at; `lost` is told in words that the lock has been
-    lost while it was held. Its methods may be called in any thread.
+    `holder` tells of this run, also what it is at; `warn` is told in words that the lock has been
+    lost while it was held, or that none can be: behind a pooler that gives each transaction another
+    session. Then everybody is let through, and the transactions' own fence keeps them apart. Its
+    methods may be called in any thread.
     """
 
     name = "server"
@@ -85,11 +89,12 @@ class PostgreSQLLock(Lock):
         self,
         database: Database,
         holder: Callable[[], Holder],
-        lost: Callable[[str], object],
+        warn: Callable[[str], object],
     ) -> None:
         self._database = database
         self._holder = holder
-        self._lost = lost
+        self._warn = warn
+        self._pooled = False
         self._one_at_a_time = threading.RLock()
         self._connection: Any = None
         self._held: _Keeper | None = None
@@ -168,6 +173,8 @@ class PostgreSQLLock(Lock):
         try:
             if self._connection is None:
                 self._open()
+            if self._pooled:
+                return True
             (taken,) = driver.ask(
                 self._connection, f"SELECT pg_try_advisory_lock({NAMESPACE}, {LEADER})"
             )
@@ -182,13 +189,13 @@ class PostgreSQLLock(Lock):
                 raise
             raise unavailable from error
         if taken:
-            self._held = _Keeper(self, self._lost)
+            self._held = _Keeper(self, self._warn)
         return bool(taken)
 
     def _open(self) -> None:
         self._connection = self._connect()
         _connected.add(self)
-        (is_replica, *_) = driver.ask(self._connection, _SETTINGS)
+        is_replica, pid = driver.ask(self._connection, _LOOK)
         if is_replica:
             raise ConfigurationError(
                 f"The server of {self._database.shown_url} is a read-only replica: nothing can be "
@@ -197,6 +204,16 @@ class PostgreSQLLock(Lock):
                 setting="database_url",
                 denied=True,
             )
+        self._pooled = pooling(self._connection, pid, self._database.url) == "transaction"
+        if not self._pooled:
+            driver.ask(self._connection, _SETTINGS)
+            return
+        self._warn(
+            f"{self._database.shown_url} is reached through a pooler that gives each transaction "
+            "another session of the server's. No lock can be held there, so each host's process "
+            "tries, and the transactions keep them apart; autocommit_block() is refused. To have "
+            f"one leader, name a way around the pooler: {by_setting('direct_url')}."
+        )
 
     def _connect(self) -> Any:
         name = _name(self._holder())

@@ -230,9 +230,9 @@ class SQLite(Database):
         """Changes of a table that SQLite has no statement for."""
         return sqlite_errors.advice(error)
 
-    def lock(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> None:
+    def lock(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> None:
         """None: the lock beside the file is all there is."""
-        del holder, lost
+        del holder, warn
 
     @classmethod
     def made_by(

@@ -190,6 +190,7 @@ class _Pass:
             if not has_version_table:
                 environment.create_version_table()
                 has_version_table = True
+            transaction.versions_statement = environment.versions_statement
             self._step = step
             yield watched(step)
             self._step = None

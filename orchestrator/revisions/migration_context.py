@@ -7,7 +7,7 @@ from typing import Final
 
 from alembic.autogenerate import produce_migrations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database, as_versions
@@ -147,6 +147,12 @@ class Environment:
         schema, table = self.version_table_schema, self.version_table
         default = self._context.dialect.default_schema_name
         return {(schema, table), *([(None, table)] if schema in (None, default) else [])}
+
+    @property
+    def versions_statement(self) -> str:
+        """The statement that reads the version rows, in the dialect's words."""
+        query = select(self._context._version.c.version_num)
+        return str(query.compile(dialect=self._context.dialect))
 
     def create_version_table(self) -> None:
         """Make the version table if there is none, inside the transaction."""

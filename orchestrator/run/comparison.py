@@ -20,6 +20,7 @@ def settings_digest(settings: Settings, database: Database, attributes: Sequence
     """
     values = settings.deciding() | {
         "database_url": database.shown_url,
+        "direct_url": None,  # or it is that database's
         "x_args": told_arguments(settings.x_args),
         "attributes": told_arguments(attributes),
     }

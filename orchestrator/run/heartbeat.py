@@ -56,11 +56,10 @@ class Heartbeat:
     @contextmanager
     def attending(self, transaction: Transaction) -> Iterator[None]:
         """Look at the work of this transaction until the end of the block."""
-        session = self._database.session(transaction.connection)
         stopped = threading.Event()
         thread = threading.Thread(
             target=self._watch,
-            args=(transaction, session, stopped),
+            args=(transaction, stopped),
             name="orchestrator-heartbeat",
             daemon=True,
         )
@@ -71,9 +70,8 @@ class Heartbeat:
             stopped.set()
             thread.join(_EVERY_SECONDS)
 
-    def _watch(
-        self, transaction: Transaction, session: int | None, stopped: threading.Event
-    ) -> None:
+    def _watch(self, transaction: Transaction, stopped: threading.Event) -> None:
+        session = transaction.session
         told = time.monotonic()
         tick = min(_TICK_SECONDS, self._every_seconds / 4, (transaction.limit_seconds or 1) / 4)
         with ExitStack() as stack:

@@ -84,7 +84,8 @@ class Resources:
     @cached_property
     def _written_url(self) -> str | None:
         return (
-            self.settings.database_url
+            self.settings.direct_url
+            or self.settings.database_url
             or os.environ.get("DATABASE_URL")
             or alembic_config.url(self.project.config_files, self.project.section)
         )
@@ -182,13 +183,13 @@ class Resources:
 
         return FileLock(self.directory.lock, open_shared)
 
-    def locks(self, holder: Callable[[], Holder], lost: Callable[[str], object]) -> list[Lock]:
+    def locks(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> list[Lock]:
         """What is held for the work, in the order in which it is taken; not held yet.
 
-        The file lock first, so that the database is asked by one contender a host. `lost` is told
-        that a lock of the database's was lost while it was held.
+        The file lock first, so that the database is asked by one contender a host. `warn` is told
+        that a lock of the database's was lost while it was held, and the like.
         """
-        of_database = self.database.lock(holder, lost)
+        of_database = self.database.lock(holder, warn)
         return [self.lock(), *([of_database] if of_database is not None else [])]
 
     def record(self) -> RecordFile:

@@ -49,6 +49,7 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
             yield resources.settings.model_copy(
                 update={
                     "database_url": made,
+                    "direct_url": None,
                     "state_dir": Path(directory),
                     "mode": "migrate",
                     "bootstrap": "upgrade",
@@ -68,7 +69,9 @@ def _locked(resources: Resources, url: str) -> Iterator[None]:
 
     Raises `ConfigurationError` where somebody works on it.
     """
-    named = Resources(resources.settings.model_copy(update={"database_url": url}))
+    named = Resources(
+        resources.settings.model_copy(update={"database_url": url, "direct_url": None})
+    )
     named.prepare()
     lock = named.lock()
     if not lock.try_acquire():

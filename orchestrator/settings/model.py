@@ -87,6 +87,7 @@ class SettingsArguments(TypedDict, total=False):
     """The settings as arguments: what a type checker sees of `Settings(...)` and `load(...)`."""
 
     database_url: str | URL | None
+    direct_url: str | URL | None
     script_location: str | os.PathLike[str] | None
     version_locations: Sequence[str | os.PathLike[str]]
     alembic_config: str | os.PathLike[str] | None
@@ -125,6 +126,9 @@ class Settings(BaseModel):
 
     database_url: Annotated[str | None, BeforeValidator(_text_of_url)] = Field(None, repr=False)
     """SQLAlchemy URL. Default: `DATABASE_URL`, the Alembic config's, then `env.py`'s own."""
+    direct_url: Annotated[str | None, BeforeValidator(_text_of_url)] = Field(None, repr=False)
+    """The same database by a way around a pooler, for migrations: it takes `database_url`'s place
+    in all that the orchestrator does, and is what `env.py` reads as `sqlalchemy.url`."""
     script_location: ScriptLocation | None = None
     """Alembic's script directory: a path or `package:directory`. Default: the Alembic config's."""
     version_locations: tuple[ScriptLocation, ...] = ()

@@ -13,6 +13,7 @@ from orchestrator.settings import Settings
 URL = "postgresql://app:one@db.example/app?application_name=x&sslkey=a"
 OTHER: dict[str, Any] = {
     "database_url": URL.replace("example", "test"),
+    "direct_url": URL.replace("example", "direct"),
     "script_location": "other",
     "version_locations": ("other",),
     "alembic_config": Path("other.ini"),

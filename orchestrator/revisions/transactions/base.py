@@ -82,6 +82,10 @@ class Transaction:
         self.limit_seconds = limit_seconds
         self.running: Running | None = None
         """What is executed at this moment."""
+        self.session = database.session(connection)
+        """The number by which a server knows the connection."""
+        self.versions_statement: str | None = None
+        """What reads the version rows, once there is a table of them."""
         self.blockers: tuple[Blocker, ...] = ()
         """Who was seen to be in its way."""
         self.connection = connection

@@ -19,7 +19,14 @@ from orchestrator.databases.blanks import blanked
 from orchestrator.databases.patience import Patience
 from orchestrator.databases.postgresql_errors import sqlstate
 from orchestrator.databases.postgresql_lock import FENCE, NAMESPACE
-from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
+from orchestrator.databases.postgresql_pooler import pooling_of, told_pid
+from orchestrator.errors import by_setting
+from orchestrator.revisions.transactions.base import (
+    Blocked,
+    Fenced,
+    Transaction,
+    TransactionError,
+)
 from orchestrator.revisions.transactions.postgresql_ddl import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
@@ -45,11 +52,25 @@ _TAKE_SESSION: Final = f"SELECT pg_try_advisory_lock({_KEY}), {_END_WITH_CLIENT}
 _LEAVE_SESSION: Final = f"SELECT pg_advisory_unlock({_KEY})"
 
 
+class NotFenced(TransactionError):
+    """What is done outside of a transaction cannot be guarded behind such a pooler."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "behind a pooler that gives each transaction another session, nothing can be done "
+            "outside of one (in an autocommit_block(), or on an engine in AUTOCOMMIT): no lock "
+            "would keep others out"
+        )
+
+
 class PostgreSQLTransaction(Transaction):
     """Transactions as `env.py` and Alembic make them, with the fence around all of them.
 
     It is asked for on the driver's own cursor: SQLAlchemy's events would call themselves. Settings
     of ours are a transaction's; in an autocommit block they are the session's until its end.
+
+    Behind a pooler that gives each transaction another session there is no fence between two
+    transactions: whether somebody else has worked meanwhile is told by the version rows.
     """
 
     def __init__(
@@ -69,6 +90,9 @@ class PostgreSQLTransaction(Transaction):
         self._in_step = False
         self._divided = False
         self._checked = ""
+        self._pooled = False
+        self._asked = 0
+        self._rows: Any = None
         self._driver: Any = connection.connection.dbapi_connection
         self._pool = connection.engine.pool
         self._left: Callable[..., None] | None = None
@@ -83,6 +107,7 @@ class PostgreSQLTransaction(Transaction):
         self._listen("begin", self._on_begin)
         event.listen(self._pool, "checkin", self._on_checkin)
         self._left = self._on_checkin
+        self._pooled = self._is_pooled()
         self._enter()
 
     def end(self) -> None:
@@ -125,6 +150,8 @@ class PostgreSQLTransaction(Transaction):
         if sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
             by = f" In the way: {'; '.join(map(str, self.blockers))}." if self.blockers else ""
             return f"Others hold the table.{by} Start again when they have ended."
+        if isinstance(error, NotFenced):
+            return f"Name a way around the pooler: set {by_setting('direct_url')}."
         return super().advice(error)
 
     def _enter(self) -> None:
@@ -136,6 +163,10 @@ class PostgreSQLTransaction(Transaction):
         if self._in_transaction:
             self._leave_session()
             self._limit.begin()
+            if self._rows is not None and self._rows != self._version_rows():
+                raise Fenced  # somebody else has worked between two transactions
+        elif self._pooled:
+            raise NotFenced
         else:
             self._divided = True
             self._take_session()
@@ -147,7 +178,10 @@ class PostgreSQLTransaction(Transaction):
         super()._on_commit(connection)
         # Alembic's own, between two, keeps the version row with the work.
         self._divided = self._in_step
-        self._take_session()
+        if self._pooled:
+            self._rows = self._version_rows()
+        else:
+            self._take_session()
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         if self._in_step and self._in_transaction:
@@ -180,22 +214,45 @@ class PostgreSQLTransaction(Transaction):
             return
         try:
             if self._of_session:
-                _execute(dbapi_connection, _LEAVE_SESSION)
-            _execute(dbapi_connection, _AS_FOUND, self._checked, "false")
+                self._execute(dbapi_connection, _LEAVE_SESSION)
+            self._execute(dbapi_connection, _AS_FOUND, self._checked, "false")
             dbapi_connection.commit()
         except Exception:  # noqa: BLE001, S110 - a driver's: it is lost, and the fence with it
             pass
         self._of_session = False
 
+    def _is_pooled(self) -> bool:
+        """Whether the next transaction may have another session; asked only where it looks so."""
+        driver = self.connection.connection.driver_connection
+        pid = self.session or 0
+        if told_pid(driver) in (pid, None):
+            return False
+        try:
+            return pooling_of(self.connection.engine.url) == "transaction"
+        except Exception:  # noqa: BLE001 - a driver's: what cannot be told is taken for the worse
+            return True
+
+    def _version_rows(self) -> Any:
+        """What stands in the version table, in no order; None where there is none yet."""
+        if self.versions_statement is None:
+            return None
+        return self._execute(self.connection.connection, self.versions_statement, rows=True)
+
     def _ask(self, statement: str, *values: Any) -> Any:
-        return _execute(self.connection.connection, statement, *values)
+        return self._execute(self.connection.connection, statement, *values)
 
+    def _execute(self, connection: Any, statement: str, *values: Any, rows: bool = False) -> Any:
+        """By values in the text: drivers differ in how they write a parameter, and these are ours.
 
-def _execute(connection: Any, statement: str, *values: Any) -> Any:
-    """By values in the text: drivers differ in how they write a parameter, and these are ours."""
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement % tuple(f"'{value}'" for value in values) if values else statement)
-        return cursor.fetchone()
-    finally:
-        cursor.close()
+        Behind a pooler each is another text: psycopg prepares one from the sixth time on, and the
+        next session does not know it.
+        """
+        self._asked += 1
+        mark = f"/* {self._asked} */ " if self._pooled else ""
+        cursor = connection.cursor()
+        try:
+            text = statement % tuple(f"'{value}'" for value in values) if values else statement
+            cursor.execute(mark + text)
+            return sorted(cursor.fetchall()) if rows else cursor.fetchone()
+        finally:
+            cursor.close()

@@ -37,8 +37,8 @@ test-stacks: ## Run a project of each stack, with the newest releases: ARGS=sqlm
 test-matrix: ## Run the tests of the revisions with older releases of Alembic and SQLAlchemy
 	PYTHON=$(PYTHON) tests/matrix.sh $(ARGS)
 
-soak: .venv/test.done ## Race real processes against faults: ROUNDS=, SECONDS=, SEED=
-	$(BIN)/python -m tests.races $(if $(ROUNDS),--rounds $(ROUNDS)) \
+soak: .venv/test.done ## Race real processes against faults: DATABASE=, ROUNDS=, SECONDS=, SEED=
+	$(BIN)/python -m tests.races $(if $(DATABASE),--database $(DATABASE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 check: .venv/test.done ## Format, lint and types

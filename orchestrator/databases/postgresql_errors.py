@@ -118,10 +118,22 @@ def _is_lost(error: BaseException) -> bool:
     if getattr(error, "connection_invalidated", False):
         return True
     original: Any = getattr(error, "orig", None) or error
+    if isinstance(original, (OSError, EOFError)):  # as asyncpg leaves them
+        return _came_through(original, "asyncpg")
     module = type(original).__module__.partition(".")[0]
     if module not in ("psycopg", "psycopg2"):
         return False
     return type(original).__name__ in ("OperationalError", "AdminShutdown", "InterfaceError")
+
+
+def _came_through(error: BaseException, package: str) -> bool:
+    """Whether an error was raised in a package, or in what it called."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] == package:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _reason(text: str, url: URL) -> str | None:

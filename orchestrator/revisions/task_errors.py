@@ -111,7 +111,7 @@ def explain_env_py(
     secrets = database.secrets if database is not None else NO_SECRETS
     text = _told(error, secrets)
     unavailable = database.explain(error) if database is not None else None
-    if unavailable is not None and (unavailable.busy or unavailable.damaged):
+    if unavailable is not None and (unavailable.is_worth_waiting or unavailable.damaged):
         return unavailable
     # An error of a statement has the statement; one of connecting has none.
     if isinstance(error, DBAPIError) and error.statement is None and not began:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
+import asyncpg
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -231,6 +233,18 @@ class TestRefused:
             connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
         assert raised.value.unreachable
         assert raised.value.reason == "the connection to the server was lost"
+
+    def test_what_asyncpg_leaves_as_the_system_says_it(self, url: str) -> None:
+        """A refusal of its own connection is one of the server; of another's it is not."""
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            port = nobody.getsockname()[1]
+            with pytest.raises(OSError, match="refused|Connect call failed") as refused:
+                asyncio.run(asyncpg.connect(host="127.0.0.1", port=port))
+        told = database_of(url).explain(refused.value)
+        assert told is not None
+        assert told.unreachable
+        assert database_of(url).explain(ConnectionRefusedError("of a vault")) is None
 
     def test_a_version_table_without_rights(self, url: str, server: PostgreSQLServer) -> None:
         """It is not taken for one that is not there."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import random
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from tests.races.hosts import Rounds
 from tests.races.plan import make_round
 from tests.races.race import Race, Result, undisturbed
 from tests.zygote import prepare
@@ -22,12 +26,19 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="at most so many; default: 20 without --seconds")
     parser.add_argument("--seconds", type=float, help="begin no round after so many seconds")
     parser.add_argument("--seed", type=int, help="of the first round; default: a random one")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--verbose", action="store_true", help="tell the log of every round")
     arguments = parser.parse_args()
     seed = random.randrange(10**9) if arguments.seed is None else arguments.seed
     rounds = arguments.rounds or (20 if arguments.seconds is None else 10**9)
     prepare()
-    prefixes = undisturbed()
+    if arguments.database == "sqlite":
+        prefixes = undisturbed()
+        run: Run = partial(_sqlite, prefixes)
+    else:
+        hosts = Rounds()
+        run = hosts.run
+        atexit.register(hosts.close)
     began = time.monotonic()
     faults: Counter[str] = Counter()
     ends: Counter[str] = Counter()
@@ -36,7 +47,7 @@ def main() -> int:
     for number in range(rounds):
         if arguments.seconds is not None and time.monotonic() - began > arguments.seconds:
             break
-        result = _run(seed + number, prefixes, verbose=arguments.verbose)
+        result = _run(seed + number, run, arguments.database, verbose=arguments.verbose)
         faults += result.faults
         ends += result.ends
         done += 1
@@ -51,15 +62,25 @@ def main() -> int:
     return 1 if violated else 0
 
 
-def _run(seed: int, prefixes: list[tuple[str, ...]], *, verbose: bool) -> Result:
+Run = Callable[[int], tuple[object, Result, Path]]
+
+
+def _sqlite(prefixes: list[tuple[str, ...]], seed: int) -> tuple[object, Result, Path]:
     race = make_round(seed)
     path = Path(tempfile.mkdtemp(prefix=f"race-{seed}-"))
-    result = Race(race, path, prefixes).run()
+    return race, Race(race, path, prefixes).run(), path
+
+
+def _run(seed: int, run: Run, database: str, *, verbose: bool) -> Result:
+    race, result, path = run(seed)
     if result.violations or verbose:
         _say(f"--- round {seed}: {len(result.violations)} violations")
         for line in (*result.violations, str(race), *result.log):
             _say(line)
-        _say(f"repeat it with: python -m tests.races --rounds 1 --seed {seed} --verbose")
+        _say(
+            f"repeat it with: python -m tests.races --database {database} --rounds 1 "
+            f"--seed {seed} --verbose"
+        )
     if result.violations:
         _say(f"kept: {path}")
     else:

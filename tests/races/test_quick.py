@@ -15,12 +15,20 @@ ROUNDS = 3
 SEEDS = (300, 920)
 
 
+HOSTS_SEED = 12
+
+
 @pytest.mark.uncovered
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_invariant_is_violated(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("database", "seed"), [*(("sqlite", seed) for seed in SEEDS), ("postgresql", HOSTS_SEED)]
+)
+def test_no_invariant_is_violated(database: str, seed: int) -> None:
     """Whatever is killed, stopped, filled or overwritten: nobody skips, nobody is stuck."""
     race = subprocess.run(
-        [sys.executable, "-m", "tests.races", "--rounds", str(ROUNDS), "--seed", str(seed)],
+        [
+            *(sys.executable, "-m", "tests.races", "--database", database),
+            *("--rounds", str(ROUNDS), "--seed", str(seed)),
+        ],
         cwd=ROOT,
         env=os.environ.copy(),
         capture_output=True,

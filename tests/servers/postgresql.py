@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -63,17 +63,60 @@ class PostgreSQLServer:
         with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write(CONFIGURATION)
         self.port = _free_port()
-        with (self._directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [binaries / "postgres", "-D", data, "-p", str(self.port)],
+        self._who = who
+        self._process = self._start()
+        self._wait_until_ready()
+
+    def kill(self) -> None:
+        """Kill the server with all its sessions, as a host that loses power does."""
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(DEADLINE_SECONDS)
+
+    def ensure(self) -> None:
+        """Start it again, where it was killed, and let it go on, where it was paused."""
+        self.go_on()
+        if self._process.poll() is not None:
+            self._process = self._start()
+        self._wait_until_ready()
+
+    def pause(self) -> None:
+        """Stop the server and all its sessions, as a host that hangs does."""
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _pids(self) -> list[int]:
+        """The server's process, and those of its sessions."""
+        if self._process.poll() is not None:
+            return []
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [self._process.pid, *map(int, children.split())]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with (self._directory / "log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    self._binaries / "postgres",
+                    "-D",
+                    self._directory / "data",
+                    "-p",
+                    str(self.port),
+                ],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls nothing that takes a lock
-                **who,
+                **self._who,
             )
-        self._wait_until_ready()
 
     def conninfo(self, database: str = "postgres") -> str:
         """How libpq connects to one of its databases."""
@@ -87,12 +130,11 @@ class PostgreSQLServer:
     def database(self) -> Iterator[str]:
         """The name of a database of one's own, dropped at the end of the block."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
-        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-            try:
-                yield name
-            finally:
-                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self._execute(f"CREATE DATABASE {name}")
+        try:
+            yield name
+        finally:
+            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def dump(self, database: str) -> str:
         """The schema of one of its databases, as `pg_dump` writes it."""
@@ -119,9 +161,12 @@ class PostgreSQLServer:
             self._reload()
 
     def _reload(self) -> None:
-        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
-            connection.execute("SELECT pg_reload_conf()")
+        self._execute("SELECT pg_reload_conf()")
         self._wait_until_ready()
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            connection.execute(statement)
 
     def stop(self) -> None:
         """End the server and remove its files."""

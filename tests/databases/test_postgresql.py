@@ -239,7 +239,7 @@ class TestRefused:
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             port = nobody.getsockname()[1]
-            with pytest.raises(OSError, match="refused|Connect call failed") as refused:
+            with pytest.raises(OSError, match=r"refused|Connect call failed") as refused:
                 asyncio.run(asyncpg.connect(host="127.0.0.1", port=port))
         told = database_of(url).explain(refused.value)
         assert told is not None

@@ -17,7 +17,7 @@ class ForeignKeysConnection(sqlite3.Connection):
 
 
 class CatalogueDatabase(databases.Database):
-    """A SQLite database which becomes the database of the models when it connects.
+    """A database which becomes the one of the models when it connects: SQLite or PostgreSQL.
 
     An ormar model has one database for the whole process, named where its class is declared,
     before anybody knows the URL. Each application therefore has a `CatalogueDatabase` of its own,
@@ -29,7 +29,9 @@ class CatalogueDatabase(databases.Database):
     def __init__(self, url: str) -> None:
         # `databases` 0.9 opens a connection for each query or transaction, and gives what it does
         # not know to sqlite3.connect(): a factory is how a PRAGMA reaches every one of them.
-        super().__init__(url, factory=ForeignKeysConnection)
+        of_sqlite = databases.DatabaseURL(url).dialect == "sqlite"
+        options: dict[str, Any] = {"factory": ForeignKeysConnection} if of_sqlite else {}
+        super().__init__(url, **options)
 
     async def connect(self) -> None:
         """Take the models over from a database that is no longer connected."""

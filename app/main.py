@@ -17,8 +17,8 @@ def create_app(database_url: str | None = None) -> FastAPI:
     """Build an application that serves on a database which is at its target.
 
     Args:
-        database_url: a SQLite file. By default `ORCHESTRATOR_DATABASE_URL`, then what the
-            configuration names.
+        database_url: a SQLite file, or a database on a PostgreSQL server. By default
+            `ORCHESTRATOR_DATABASE_URL`, then what the configuration names.
     """
     orchestrator = Orchestrator.from_config(CONFIG, database_url=database_url, release=__version__)
     database = CatalogueDatabase(orchestrator.resources.url.render_as_string(hide_password=False))

@@ -1,6 +1,5 @@
 """Single rows: found or 404, changed column by column, refused with 409."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -40,11 +39,19 @@ def conflicts(*, missing: str = "", taken: str = "") -> Iterator[None]:
         missing: what to say if the write refers to a row that does not exist.
         taken: what to say if another row has the same unique columns.
     """
-    reasons = {"SQLITE_CONSTRAINT_FOREIGNKEY": missing, "SQLITE_CONSTRAINT_UNIQUE": taken}
+    reasons = {
+        "SQLITE_CONSTRAINT_FOREIGNKEY": missing,
+        "SQLITE_CONSTRAINT_UNIQUE": taken,
+        # https://www.postgresql.org/docs/current/errcodes-appendix.html
+        "23503": missing,
+        "23505": taken,
+    }
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        reason = reasons.get(error.sqlite_errorname)
+    except Exception as error:
+        # Each driver has a class of its own; what it says is told by one of these.
+        code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
+        reason = reasons.get(code or "")
         if not reason:
             raise
         raise HTTPException(status.HTTP_409_CONFLICT, reason) from error

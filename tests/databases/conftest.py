@@ -15,7 +15,8 @@ from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
 from tests.servers.postgresql import shared_postgresql
 
-KINDS = ("sqlite", "postgresql")
+KINDS = ("sqlite", "postgresql 15", "postgresql 16", "postgresql 18")
+"""SQLite, and PostgreSQL in versions of the wheel and, where it is there, of the machine."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def sqlite_place(path: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def postgresql_place() -> Iterator[Place]:
+def postgresql_place(version: int) -> Iterator[Place]:
     """A PostgreSQL database of no tables."""
-    server = shared_postgresql()
+    server = shared_postgresql(version)
 
     def url(name: str) -> URL:
         return URL.create(
@@ -114,9 +115,15 @@ def postgresql_place() -> Iterator[Place]:
         )
 
 
+def place_of(kind: str, path: Path) -> AbstractContextManager[Place]:
+    """An empty database of a kind."""
+    if kind == "sqlite":
+        return sqlite_place(path)
+    return postgresql_place(int(kind.removeprefix("postgresql ")))
+
+
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty database of each kind."""
-    made = sqlite_place(tmp_path / "place") if request.param == "sqlite" else postgresql_place()
-    with made as place:
+    with place_of(request.param, tmp_path / "place") as place:
         yield place

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.locks.base import Lock
+from tests.databases.conftest import KINDS
 from tests.locks import holder
 from tests.locks.holder import HolderProcess, make_lock
 from tests.servers.postgresql import shared_postgresql
@@ -23,13 +24,13 @@ DEADLINE_SECONDS = 60.0
 Place = tuple[str, str]
 
 
-@pytest.fixture(params=["file", "postgresql"])
+@pytest.fixture(params=["file", *(kind for kind in KINDS if kind != "sqlite")])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A backend, and where its lock is."""
     if request.param == "file":
         yield "file", str(tmp_path / "lock")
         return
-    server = shared_postgresql()
+    server = shared_postgresql(int(request.param.removeprefix("postgresql ")))
     with server.database() as name:
         yield "postgresql", server.url(name)
 

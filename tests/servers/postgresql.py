@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 DEADLINE_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
@@ -44,7 +45,11 @@ class PostgreSQLServer:
         self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._directory.chmod(0o755)  # root hands the rest of it to another user
         self._numbers = count()
-        binaries = self._binaries = _reachable(installation, self._directory) / "bin"
+        binaries = self._binaries = (
+            Path(installation)
+            if installation.startswith("/")
+            else _reachable(installation, self._directory) / "bin"
+        )
         data = self._directory / "data"
         data.mkdir(mode=0o700)
         who: dict[str, Any] = {}
@@ -187,9 +192,17 @@ class PostgreSQLServer:
 
 
 @cache
-def shared_postgresql() -> PostgreSQLServer:
-    """The server of this process, for all its tests."""
-    server = PostgreSQLServer()
+def shared_postgresql(version: int = 16) -> PostgreSQLServer:
+    """The server of this process, for all its tests: 16 and 18 are of the wheel.
+
+    Skips where another version is not installed on this machine.
+    """
+    installation = {16: "pginstall", 18: "pginstall18"}.get(version)
+    if installation is None:
+        installation = f"/usr/lib/postgresql/{version}/bin"
+        if not os.path.exists(f"{installation}/initdb"):
+            pytest.skip(f"PostgreSQL {version} is not installed")
+    server = PostgreSQLServer(installation)
     atexit.register(server.stop)
     return server
 

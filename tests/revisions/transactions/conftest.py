@@ -10,15 +10,14 @@ import anyio
 import pytest
 
 from orchestrator import Orchestrator, RunReport, Settings
-from tests.databases.conftest import KINDS, Place, postgresql_place, sqlite_place
+from tests.databases.conftest import KINDS, Place, place_of
 from tests.projects import Project
 
 
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty database of each kind."""
-    made = sqlite_place(tmp_path / "place") if request.param == "sqlite" else postgresql_place()
-    with made as place:
+    with place_of(request.param, tmp_path / "place") as place:
         yield place
 
 

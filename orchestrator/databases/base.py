@@ -82,6 +82,10 @@ class Database(ABC):
         del directory
         return None
 
+    def make(self) -> bool:
+        """Make an empty database, if connecting does not; False where there is one already."""
+        return not self.exists()
+
     def drop(self) -> None:
         """Take the database away, with all that is in it: only one of our own making."""
         raise NotImplementedError
@@ -178,6 +182,11 @@ class Database(ABC):
         """
         del connection, table
         return None
+
+    def leader(self, connection: Connection) -> tuple[bool, Holder | None]:
+        """Whether somebody leads, on whatever host, and who, as far as the database tells."""
+        del connection
+        return False, None
 
     def session(self, connection: Connection) -> int | None:
         """The number by which a server knows a connection; None where there is no server."""

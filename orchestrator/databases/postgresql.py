@@ -17,7 +17,14 @@ from orchestrator.databases import postgresql_driver as driver
 from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.blanks import blanked
-from orchestrator.databases.postgresql_lock import NAMESPACE, PostgreSQLLock
+from orchestrator.databases.postgresql_lock import (
+    HELD,
+    HOLDER,
+    NAMESPACE,
+    PostgreSQLLock,
+    read_holder,
+)
+from orchestrator.databases.quoting import told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Blocker, Holder, Progress
 
@@ -118,6 +125,34 @@ class PostgreSQL(Database):
     def exists(self) -> bool:
         """True: one that is not there cannot be made by connecting."""
         return True
+
+    def make(self) -> bool:
+        """By `CREATE DATABASE`, on a connection to the server's `postgres`."""
+        try:
+            self._beside("CREATE DATABASE {}")
+        except DBAPIError as error:
+            if errors.sqlstate(error) == errors.DUPLICATE:
+                return False
+            raise self._refused(error) from error
+        return True
+
+    def drop(self) -> None:
+        """With all who are connected to it."""
+        self._beside("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+
+    def _beside(self, statement: str) -> None:
+        with driver.engine(self.url.set(database="postgres")).connect() as connection:
+            quote = connection.dialect.identifier_preparer.quote_identifier
+            connection.exec_driver_sql(statement.format(quote(self.url.database or "")))
+
+    def _refused(self, error: DBAPIError) -> DatabaseUnavailable:
+        if error.statement is None:
+            return errors.refused(error, self)
+        return DatabaseUnavailable(
+            f"The database {self.shown_url} could not be made: "
+            f"{told(error.orig or error, self.secrets)}",
+            url=self.shown_url,
+        )
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -222,6 +257,11 @@ class PostgreSQL(Database):
         """By SQLSTATE, and by what the drivers say of a connection that has ended."""
         return errors.explain(error, self)
 
+    def leader(self, connection: Connection) -> tuple[bool, Holder | None]:
+        """Who holds the lock, or works without it."""
+        row = connection.exec_driver_sql(HOLDER, HELD).first()
+        return (False, None) if row is None else (True, read_holder(*row))
+
     def session(self, connection: Connection) -> int:
         """The process of the server that serves the connection."""
         return driver.server_pid(connection)
@@ -249,6 +289,16 @@ class PostgreSQL(Database):
             return None
         phase, done, total = row
         return Progress(phase=phase, percent=100.0 * done / total if total else None)
+
+    def advice(self, error: BaseException) -> str | None:
+        """What to do about a right that is lacking."""
+        if errors.sqlstate(error) != errors.NO_RIGHT:
+            return None
+        return (
+            "Let an administrator give this user what is lacking, for a schema by `GRANT CREATE, "
+            "USAGE ON SCHEMA …`, for tables by making it their owner; or name another user in the "
+            "URL. Then start again."
+        )
 
     def lock(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> PostgreSQLLock:
         """An advisory lock, on a connection of its own."""

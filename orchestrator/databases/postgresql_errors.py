@@ -19,6 +19,7 @@ NO_TABLE: Final = ("42P01", "3F000")
 """There is no such table, or no such schema."""
 
 NO_RIGHT: Final = "42501"
+DUPLICATE: Final = "42P04"
 READ_ONLY: Final = "25006"
 _TOO_MANY: Final = "53300"
 _GOING: Final = ("57P01", "57P02", "57P03")

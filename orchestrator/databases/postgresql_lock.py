@@ -50,7 +50,7 @@ _NAME_BYTES: Final = 63
 """As much of an `application_name` as the server keeps."""
 _NAMED: Final = re.compile(r"orchestrator (\w+) (\d+) ([0-9a-f]+) (.*)")
 _TOLD: Final = "/* orchestrator "
-_HOLDER: Final = """
+HOLDER: Final = """
     SELECT a.application_name, a.query
     FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
@@ -58,6 +58,9 @@ _HOLDER: Final = """
       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     ORDER BY l.objid
 """
+
+HELD: Final = (NAMESPACE % 2**32, LEADER, FENCE)
+"""The parameters of that query."""
 
 _connected: weakref.WeakSet[PostgreSQLLock] = weakref.WeakSet()
 
@@ -140,11 +143,11 @@ class PostgreSQLLock(Lock):
             if self._connection is None:
                 return None
             try:
-                row = driver.ask(self._connection, _HOLDER, NAMESPACE % 2**32, LEADER, FENCE)
+                row = driver.ask(self._connection, HOLDER, *HELD)
             except Exception as error:  # noqa: BLE001 - a driver's; the next try tells
                 del error
                 return None
-        return None if row is None else _read(*row)
+        return None if row is None else read_holder(*row)
 
     def forget(self) -> None:
         """Let the connection alone, as it is another process's."""
@@ -300,7 +303,8 @@ def _tell(holder: Holder) -> str:
     return f"{_TOLD}{json.dumps(to_jsonable(holder)).replace('/', chr(92) + '/')} */"
 
 
-def _read(name: str, query: str) -> Holder | None:
+def read_holder(name: str, query: str) -> Holder | None:
+    """Who a session of ours says that it is; None of any other."""
     if query.startswith(_TOLD):
         with suppress(ValueError, TypeError, KeyError):
             values = json.loads(query.removeprefix(_TOLD).partition(" */")[0])

@@ -122,7 +122,15 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
 
 
 def inspect_lock(resources: Resources) -> LockReport:
-    """Whether the lock is held, and by whom as far as the holder has told."""
+    """Whether the lock is held, and by whom as far as the holder has told.
+
+    What a server tells counts more: on this host somebody may only wait for its leader.
+    """
+    if resources.database.file is None:
+        with resources.database.connect() as connection:
+            leads, leader = resources.database.leader(connection)
+        if leads:
+            return LockReport(held=True, holder=leader)
     held = is_held(resources.directory.lock)
     try:
         record = resources.record().read()

@@ -38,7 +38,7 @@ def scratch(resources: Resources, url: str | None) -> Iterator[Settings]:
         database = database_of(made)
         if url is not None:
             stack.enter_context(_locked(resources, url))
-        if database.exists():
+        if not database.make():
             raise ConfigurationError(
                 f"The scratch database {database.shown_url} exists already, and it would be "
                 "dropped. Nothing was changed. Name one that does not exist yet.",

@@ -5,6 +5,7 @@ A host is a state directory of its own, since that is what processes of one host
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -248,3 +249,33 @@ def test_the_plain_alembic_command_takes_the_same_locks(tmp_path: Path, zygote: 
         assert leader.finish().code == 0
         assert ended.code == 0, ended.stderr
         assert hosts.ask("SELECT n FROM counted") == [(2,)]
+
+
+@pytest.mark.parametrize("how", ["killed", "told twice to end"])
+@pytest.mark.parametrize("where", ["a transaction", "an autocommit block"])
+def test_nothing_goes_on_after_its_process_has_gone(
+    tmp_path: Path, zygote: Zygote, where: str, how: str
+) -> None:
+    """The server ends the statement of a client that has gone, which would take a minute."""
+    project = make_project(tmp_path)
+    statement = "op.execute('SELECT pg_sleep(60)')"
+    if where == "an autocommit block":
+        statement = f"with op.get_context().autocommit_block():\n    {statement}"
+    project.revision("r1", None, statement)
+    with on_a_server(project, zygote) as hosts:
+        [leader] = hosts.start()
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        asleep += " AND state = 'active' AND datname = current_database()"
+        soon(lambda: hosts.ask(asleep))
+        if how == "killed":
+            leader.kill()
+        else:
+            leader.send(signal.SIGTERM)
+            time.sleep(0.3)  # the first one waits for the revision, as on SQLite
+            assert leader.runs
+            leader.send(signal.SIGTERM)
+            assert leader.finish().code in (-15, 143)
+        began = time.monotonic()
+        soon(lambda: not hosts.ask(asleep))
+        assert not hosts.holders(FENCE)
+        assert time.monotonic() - began < 30

@@ -41,7 +41,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class PostgreSQLServer:
     """A running server; `stop` ends it, and so does the end of this process, however it comes."""
 
-    def __init__(self, installation: str = "pginstall") -> None:
+    def __init__(self, installation: str = "pginstall", *, settings: str = "") -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._directory.chmod(0o755)  # root hands the rest of it to another user
         self._numbers = count()
@@ -66,7 +66,7 @@ class PostgreSQLServer:
             **who,
         )
         with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
-            file.write(CONFIGURATION)
+            file.write(CONFIGURATION + settings)
         self.port = _free_port()
         self._who = who
         self._process = self._start()
@@ -172,6 +172,11 @@ class PostgreSQLServer:
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
             connection.execute(statement)
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (self._directory / "log").read_text(errors="replace")
 
     def stop(self) -> None:
         """End the server and remove its files."""

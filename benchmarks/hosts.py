@@ -1,0 +1,269 @@
+"""Many hosts on one PostgreSQL server: what they cost it while they wait, and when all are ready.
+
+    python -m benchmarks.hosts [--hosts 50] [--processes 20] [--connections 400] [--seconds 2]
+
+All processes start at one instant on an empty database, with migrations of so many seconds. Beside
+are two others: each process waits in `pg_advisory_lock()` and runs `alembic upgrade head` under it,
+again and again where the server refuses the connection; and plain Alembic. A host is a state
+directory. All processes are forked from one that has imported everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+
+import alembic.command
+import alembic.ddl.postgresql
+import anyio
+import anyio._backends._asyncio
+import psycopg
+from alembic.config import Config
+
+from benchmarks.harness import machine, table
+from orchestrator import Orchestrator, OrchestratorError, Settings
+from tests.servers.postgresql import PostgreSQLServer
+from tests.zygote import prepare
+
+ENV_PY = """
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+url = context.config.get_main_option("sqlalchemy.url")
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+REVISION = """
+import time
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "{name}", {parent!r}
+
+def upgrade():
+    op.create_table("t_{name}", sa.Column("id", sa.Integer))
+    time.sleep({seconds})
+"""
+REFUSALS = ("too many clients already", "remaining connection slots")
+
+
+@dataclass
+class Outcome:
+    """What came of one way of starting."""
+
+    name: str
+    ready: int = 0
+    failed: int = 0
+    last_seconds: float = 0.0
+    most_connections: int = 0
+    waiting_connections: list[int] = field(default_factory=list)
+    refusals: int = 0
+
+    def cells(self) -> list[str]:
+        """The outcome as the table has it."""
+        waiting = sorted(self.waiting_connections)
+        middle = str(waiting[len(waiting) // 2]) if waiting else "-"
+        return [
+            self.name,
+            str(self.ready),
+            str(self.failed),
+            f"{self.last_seconds:.1f}",
+            middle,
+            str(self.most_connections),
+            str(self.refusals),
+        ]
+
+
+HEADINGS = (
+    "way",
+    "ready",
+    "failed",
+    "until the last, s",
+    "connections while waiting (median)",
+    "at most",
+    "refused",
+)
+
+
+def make_project(path: Path, seconds: float) -> None:
+    """Two revisions that take so many seconds together."""
+    (path / "migrations" / "versions").mkdir(parents=True)
+    (path / "migrations" / "env.py").write_text(dedent(ENV_PY))
+    for name, parent in (("r1", None), ("r2", "r1")):
+        (path / "migrations" / "versions" / f"{name}.py").write_text(
+            dedent(REVISION).format(name=name, parent=parent, seconds=seconds / 2)
+        )
+
+
+def ours(path: Path, url: str, host: int) -> bool:
+    """A run of ours."""
+    settings = Settings(
+        database_url=url,
+        script_location=str(path / "migrations"),
+        state_dir=path / f"host{host}",
+        log="off",
+        connect_timeout_seconds=300,
+    )
+    try:
+        anyio.run(Orchestrator(settings).run)
+    except OrchestratorError as error:
+        sys.stderr.write(f"{error}\n")
+        return False
+    return True
+
+
+def by_alembic(path: Path, url: str, _: int = 0) -> bool:
+    """Plain Alembic."""
+    config = Config()
+    config.set_main_option("script_location", str(path / "migrations"))
+    config.set_main_option("sqlalchemy.url", url)
+    try:
+        alembic.command.upgrade(config, "head")
+    except Exception:  # noqa: BLE001 - whatever it is, it is not ready
+        return False
+    return True
+
+
+def by_blocking_lock(path: Path, url: str, _: int) -> bool:
+    """Every process waits on the server, and then looks by Alembic whether there is work."""
+    dsn = url.replace("+psycopg", "")
+    while True:
+        try:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("SELECT pg_advisory_lock(1)")
+                if by_alembic(path, url):
+                    return True
+        except psycopg.OperationalError:
+            pass
+        time.sleep(random.uniform(0.05, 0.2))
+
+
+def start(
+    way: Callable[[Path, str, int], bool], path: Path, url: str, hosts: int, processes: int
+) -> list[tuple[int, int]]:
+    """Fork them all, and let them go at one instant; pids, and the pipes by which they answer."""
+    gate, opened = os.pipe()
+    started = []
+    sys.stdout.flush()
+    for host in range(hosts):
+        for _ in range(processes):
+            answer, end = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(opened)
+                os.read(gate, 1)
+                ready = False
+                try:
+                    ready = way(path, url, host)
+                finally:
+                    os.write(end, f"{int(ready)} {time.monotonic()}".encode())
+                    os._exit(0)
+            os.close(end)
+            started.append((pid, answer))
+    os.close(gate)
+    os.close(opened)
+    return started
+
+
+def watch(server: PostgreSQLServer, database: str, outcome: Outcome, stop: threading.Event) -> None:
+    """Count the sessions of the database ten times a second, by a reserved connection."""
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        while not stop.wait(0.1):
+            row = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (database,)
+            ).fetchone()
+            found = row[0] if row else 0
+            outcome.most_connections = max(outcome.most_connections, found)
+            outcome.waiting_connections.append(found)
+
+
+def measure(
+    name: str,
+    way: Callable[[Path, str, int], bool],
+    server: PostgreSQLServer,
+    *,
+    hosts: int,
+    processes: int,
+    seconds: float,
+) -> Outcome:
+    """One way, from the gate to the last process that is ready."""
+    outcome = Outcome(name)
+    refused = sum(server.log.count(words) for words in REFUSALS)
+    with tempfile.TemporaryDirectory() as directory, server.database() as database:
+        path = Path(directory)
+        make_project(path, seconds)
+        url = server.url(database).replace("//postgres:", "//app:")
+        with psycopg.connect(server.conninfo(database), autocommit=True) as connection:
+            connection.execute("GRANT ALL ON SCHEMA public TO app")
+        stop = threading.Event()
+        watcher = threading.Thread(target=watch, args=(server, database, outcome, stop))
+        started = start(way, path, url, hosts, processes)
+        began = time.monotonic()
+        watcher.start()
+        for pid, answer in started:
+            told = os.read(answer, 100).split()
+            os.close(answer)
+            os.waitpid(pid, 0)
+            ready = bool(told) and told[0] == b"1"
+            outcome.ready += ready
+            outcome.failed += not ready
+            if ready:
+                outcome.last_seconds = max(outcome.last_seconds, float(told[1]) - began)
+        stop.set()
+        watcher.join()
+    outcome.refusals = sum(server.log.count(words) for words in REFUSALS) - refused
+    return outcome
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all ways, and print them as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--hosts", type=int, default=50)
+    parser.add_argument("--processes", type=int, default=20, help="on each host")
+    parser.add_argument("--connections", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of the migrations")
+    given = parser.parse_args(arguments)
+    logging.getLogger("alembic").setLevel("ERROR")
+    prepare()
+    server = PostgreSQLServer(settings=f"max_connections = {given.connections}\n")
+    rows = []
+    try:
+        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+            connection.execute("CREATE ROLE app LOGIN")
+        for name, way in (
+            ("orchestrator", ours),
+            ("pg_advisory_lock(), then Alembic", by_blocking_lock),
+            ("Alembic", by_alembic),
+        ):
+            outcome = measure(
+                name,
+                way,
+                server,
+                hosts=given.hosts,
+                processes=given.processes,
+                seconds=given.seconds,
+            )
+            rows.append(outcome.cells())
+            print(" | ".join(rows[-1]), flush=True)
+    finally:
+        server.stop()
+    print(
+        f"\n{given.hosts} hosts of {given.processes} processes, {given.connections} connections, "
+        f"migrations of {given.seconds:g} s; {machine()}\n\n{table(HEADINGS, rows)}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -234,6 +234,7 @@ class PostgreSQLLock(Lock):
             (taken,) = driver.ask(other, f"SELECT pg_try_advisory_lock({NAMESPACE}, {LEADER})")
             if taken:
                 driver.ask(other, f"SELECT pg_advisory_unlock({NAMESPACE}, {LEADER})")
+                driver.ask(self._connection, "SELECT 1")  # raises where it was freed by being lost
                 (version,) = driver.ask(other, "SELECT version()")
                 raise ConfigurationError(
                     f"The server of {self._database.shown_url} grants one advisory lock to two "

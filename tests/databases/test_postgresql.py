@@ -447,6 +447,33 @@ class TestLock:
             lock.try_acquire()
         lock.release()
 
+    def test_that_is_lost_before_it_is_looked_at(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A lock that somebody else gets since its session was ended is no fault of the server."""
+        database = database_of(url)
+        lock = database.lock(a_holder, print)
+        assert lock is not None
+        ask = postgresql_driver.ask
+        tries: list[object] = []
+
+        def ended(connection: object, statement: str, *values: object) -> object:
+            if "pg_try_advisory_lock" in statement:
+                tries.append(connection)
+                if len(tries) == 2:
+                    with database.connect() as other:
+                        other.exec_driver_sql(
+                            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks "
+                            "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+                        )
+            return ask(connection, statement, *values)
+
+        monkeypatch.setattr(postgresql_driver, "ask", ended)
+        assert not lock.try_acquire()
+        assert lock.trouble == "the connection to the server was lost"
+        assert lock.try_acquire()
+        lock.release()
+
     def test_keys_are_those_that_are_documented(self) -> None:
         """They never change: two releases at once must exclude one another."""
         assert (NAMESPACE, LEADER, FENCE) == (-1187754793, 1, 2)

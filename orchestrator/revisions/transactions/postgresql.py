@@ -236,10 +236,17 @@ class PostgreSQLTransaction(Transaction):
         """What stands in the version table, in no order; None where there is none yet."""
         if self.versions_statement is None:
             return None
-        return self._execute(self.connection.connection, self.versions_statement, rows=True)
+        return self._ask(self.versions_statement, rows=True)
 
-    def _ask(self, statement: str, *values: Any) -> Any:
-        return self._execute(self.connection.connection, statement, *values)
+    def _ask(self, statement: str, *values: Any, rows: bool = False) -> Any:
+        try:
+            return self._execute(self.connection.connection, statement, *values, rows=rows)
+        except Exception as error:
+            told = self._database.explain(error)
+            if told is not None and told.unreachable:
+                # As SQLAlchemy does where it sees the error: its pool would reset what is lost.
+                self.connection.invalidate(error)
+            raise
 
     def _execute(self, connection: Any, statement: str, *values: Any, rows: bool = False) -> Any:
         """By values in the text: drivers differ in how they write a parameter, and these are ours.

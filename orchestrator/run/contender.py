@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
+from orchestrator.databases.patience import still
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
@@ -177,10 +178,24 @@ class Contender:
                     waited_here = self.waited_seconds - before
                     self._emit(LockAcquired(lock=lock.name, waited_seconds=waited_here))
                 yield waited is not None
+        except LockTimeout as timeout:
+            if timeout.lock != lock.name or lock.trouble is None:
+                raise
+            raise self._untried(lock.trouble) from None
         finally:
             if held_since is not None:
                 held = time.monotonic() - held_since
                 self._emit(LockReleased(lock=lock.name, held_seconds=held))
+
+    def _untried(self, trouble: str) -> DatabaseUnavailable:
+        shown = self._resources.database.shown_url
+        unavailable = DatabaseUnavailable(
+            f"The lock of the database {shown} could not be tried, as {trouble}.",
+            url=shown,
+            unreachable=True,
+            reason=trouble,
+        )
+        return still(unavailable, self.waited_seconds, "lock_timeout_seconds")
 
     @contextmanager
     def _published(self, background: TaskGroup) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator import Event, LockTimeout, Orchestrator, RunReport, Settings
+from orchestrator import DatabaseUnavailable, Event, LockTimeout, Orchestrator, RunReport, Settings
 from orchestrator.databases import DATABASES
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.events import LockAcquired, LockReleased, LockWaiting
@@ -197,3 +197,20 @@ async def test_cancelled_while_it_waits(project: Project, monkeypatch: pytest.Mo
     assert not lock.held
     assert is_held(project.state / "lock") is False
     assert not project.database.exists()
+
+
+async def test_a_lock_that_could_not_be_tried(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the deadline it is the server that is told of, and nobody who would hold the lock."""
+    project.chain(1)
+    lock = ServerLock(free_after_tries=None)
+    lock.trouble = "the server does not answer"
+    watched = Watched(project, lock, monkeypatch, lock_timeout_seconds=0.2)
+
+    with pytest.raises(DatabaseUnavailable, match="as the server does not answer") as raised:
+        await watched.run()
+
+    assert "`lock_timeout_seconds`" in str(raised.value)
+    assert "Nothing was changed" in str(raised.value)
+    assert {event.reason for event in watched.of(LockWaiting)} == {"the server does not answer"}

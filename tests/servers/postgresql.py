@@ -86,6 +86,13 @@ class PostgreSQLServer:
             self._process = self._start()
         self._wait_until_ready()
 
+    def become_replica(self) -> None:
+        """Start again as a standby that can only be read; its primary is nowhere."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(DEADLINE_SECONDS)
+        (self._directory / "data" / "standby.signal").touch()
+        self.ensure()
+
     def pause(self) -> None:
         """Stop the server and all its sessions, as a host that hangs does."""
         for pid in self._pids():

@@ -13,85 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.databases import postgresql_catalogue as catalogue
 from orchestrator.databases import postgresql_driver as driver
 from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.blanks import blanked
-from orchestrator.databases.postgresql_lock import (
-    HELD,
-    HOLDER,
-    NAMESPACE,
-    PostgreSQLLock,
-    read_holder,
-)
+from orchestrator.databases.postgresql_holder import HELD, HOLDER, NAMESPACE, read_holder
+from orchestrator.databases.postgresql_lock import PostgreSQLLock
 from orchestrator.databases.quoting import told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Blocker, Holder, Progress
 
 _PORT: Final = "5432"
-_TABLES: Final = sa.text(
-    """
-    SELECT c.relname
-    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
-      AND n.nspname IN (current_schema(), :schema)
-      AND c.relname <> :version_table
-      AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_depend AS d
-        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-      )
-    """
-)
-_LACKING: Final = sa.text(
-    "SELECT to_regclass(quote_ident(coalesce(:schema, current_schema())) || '.' "
-    "|| quote_ident(:name)) IS NULL"
-)
-_SCHEMA_OF: Final = sa.text(
-    """
-    SELECT coalesce(
-      (SELECT n.nspname
-       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-       WHERE c.oid = to_regclass(quote_ident(:name))),
-      current_schema()
-    )
-    """
-)
-_SEES: Final = sa.text(
-    """
-    SELECT EXISTS (
-      SELECT FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_database AS d ON d.oid = l.database
-      WHERE l.locktype = 'advisory' AND d.datname = current_database()
-        AND l.classid::bigint = :namespace AND l.objid::bigint = :key
-    )
-    """
-).bindparams(namespace=NAMESPACE % 2**32)
-_BLOCKERS: Final = sa.text(
-    """
-    SELECT a.pid, a.usename, a.application_name, a.state, a.xact_start, a.query
-    FROM unnest(pg_blocking_pids(:pid)) AS b (pid)
-    JOIN pg_catalog.pg_stat_activity AS a ON a.pid = b.pid
-    ORDER BY a.xact_start NULLS LAST
-    """
-)
-_PROGRESS: Final = sa.text(
-    """
-    SELECT phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END,
-      CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END
-    FROM pg_catalog.pg_stat_progress_create_index WHERE pid = :pid
-    """
-)
-_INVALID: Final = """
-    SELECT n.nspname, i.relname, t.relname
-    FROM pg_catalog.pg_index AS x
-    JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
-    JOIN pg_catalog.pg_class AS t ON t.oid = x.indrelid
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = i.relnamespace
-    WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_'
-      AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_stat_progress_create_index AS p WHERE p.index_relid = i.oid
-      )
-    ORDER BY 1, 2
-"""
 
 
 class PostgreSQL(Database):
@@ -173,7 +106,7 @@ class PostgreSQL(Database):
     def dangers(self) -> tuple[str, ...]:
         """Indexes that a `CONCURRENTLY` has left invalid."""
         with self.connect() as connection:
-            found = connection.exec_driver_sql(_INVALID).all()
+            found = connection.exec_driver_sql(catalogue.INVALID).all()
         return tuple(
             f"The index {schema}.{index} of the table {table} is invalid: a CREATE INDEX "
             "CONCURRENTLY, or a REINDEX, did not come to its end. Nobody reads it, every write "
@@ -212,7 +145,7 @@ class PostgreSQL(Database):
     ) -> tuple[str, ...]:
         """Without those of extensions, and without partitions."""
         given = {"schema": schema or "", "version_table": version_table}
-        return tuple(sorted(set(connection.execute(_TABLES, given).scalars())))
+        return tuple(sorted(set(connection.execute(catalogue.TABLES, given).scalars())))
 
     def lacking(
         self, connection: Connection, tables: Sequence[tuple[str | None, str]]
@@ -221,12 +154,12 @@ class PostgreSQL(Database):
         return tuple(
             f"{schema}.{name}" if schema else name
             for schema, name in tables
-            if connection.execute(_LACKING, {"schema": schema, "name": name}).scalar_one()
+            if connection.execute(catalogue.LACKING, {"schema": schema, "name": name}).scalar_one()
         )
 
     def default_schema(self, connection: Connection, table: str) -> str:
         """The schema in which the connection finds the table, or would make it."""
-        found = connection.execute(_SCHEMA_OF, {"name": table}).scalar_one()
+        found = connection.execute(catalogue.SCHEMA_OF, {"name": table}).scalar_one()
         if found is None:
             path = connection.exec_driver_sql("SHOW search_path").scalar_one()
             raise ConfigurationError(
@@ -249,7 +182,7 @@ class PostgreSQL(Database):
             # In a transaction, so that a pooler leaves the lock where it is.
             own.exec_driver_sql("BEGIN")
             own.exec_driver_sql(f"SELECT pg_advisory_xact_lock({NAMESPACE}, {key})")
-            seen = connection.execute(_SEES, {"key": key}).scalar_one()
+            seen = connection.execute(catalogue.SEES, {"key": key}).scalar_one()
             own.exec_driver_sql("ROLLBACK")
         return bool(seen)
 
@@ -278,13 +211,13 @@ class PostgreSQL(Database):
                 query=blanked(query) if query and state is not None else None,
             )
             for pid, user, application, state, since, query in connection.execute(
-                _BLOCKERS, {"pid": session}
+                catalogue.BLOCKERS, {"pid": session}
             )
         )
 
     def progress(self, connection: Connection, session: int) -> Progress | None:
         """Of an index that is built."""
-        row = connection.execute(_PROGRESS, {"pid": session}).first()
+        row = connection.execute(catalogue.PROGRESS, {"pid": session}).first()
         if row is None:
             return None
         phase, done, total = row

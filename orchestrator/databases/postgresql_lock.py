@@ -7,31 +7,31 @@ the one bigint of other tools (https://www.postgresql.org/docs/current/explicit-
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import select
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from orchestrator.databases import postgresql_driver as driver
 from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database
+from orchestrator.databases.postgresql_holder import (
+    HELD,
+    HOLDER,
+    LEADER,
+    NAMESPACE,
+    read_holder,
+    session_name,
+    told_holder,
+)
 from orchestrator.databases.postgresql_pooler import pooling
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable, by_setting
 from orchestrator.locks.base import Lock
-from orchestrator.results import Holder, to_jsonable
-
-NAMESPACE: Final = -1187754793
-"""The first key of ours, from the project's name."""
-LEADER: Final = 1
-FENCE: Final = 2
+from orchestrator.results import Holder
 
 _PING_SECONDS: Final = 2.0
 _KEEPALIVES: Final = {
@@ -46,22 +46,6 @@ _SETTINGS: Final = (
     "SELECT set_config('idle_session_timeout', '10s', false), "
     "set_config('statement_timeout', '10s', false), set_config('lock_timeout', '0', false)"
 )
-_NAME_BYTES: Final = 63
-"""As much of an `application_name` as the server keeps."""
-_NAMED: Final = re.compile(r"orchestrator (\w+) (\d+) ([0-9a-f]+) (.*)")
-_TOLD: Final = "/* orchestrator "
-HOLDER: Final = """
-    SELECT a.application_name, a.query
-    FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-      AND l.classid::bigint = %s AND l.objid IN (%s, %s)
-      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    ORDER BY l.objid
-"""
-
-HELD: Final = (NAMESPACE % 2**32, LEADER, FENCE)
-"""The parameters of that query."""
-
 _connected: weakref.WeakSet[PostgreSQLLock] = weakref.WeakSet()
 
 
@@ -162,7 +146,7 @@ class PostgreSQLLock(Lock):
         """Keep the session alive, and tell who holds the lock. Raises the driver's error."""
         with self._one_at_a_time:
             if self._connection is not None:
-                driver.ask(self._connection, f"{_tell(self._holder())} SELECT 1")
+                driver.ask(self._connection, f"{told_holder(self._holder())} SELECT 1")
 
     def is_silent(self, seconds: float) -> bool:
         """Whether the server says nothing for so long; what it says unasked is a farewell."""
@@ -219,7 +203,7 @@ class PostgreSQLLock(Lock):
         )
 
     def _connect(self) -> Any:
-        name = _name(self._holder())
+        name = session_name(self._holder())
         try:
             return driver.connect(self._database.url, application_name=name, **_KEEPALIVES)
         except ConfigurationError:
@@ -287,34 +271,3 @@ class _Keeper:
                     f"The server lock was lost while this run works: {text}. The work goes on: "
                     "its own connection keeps all others out for as long as it lasts."
                 )
-
-
-def _name(holder: Holder) -> str:
-    """What the session is called, where everybody may read it; a long name of a host is cut.
-
-    Run, pid, since when in seconds as a hexadecimal number, host.
-    """
-    since = int(holder.since.timestamp())
-    whole = f"orchestrator {holder.run_id[:12]} {holder.pid} {since:x} {holder.host}"
-    return whole.encode("ascii", "replace")[:_NAME_BYTES].decode()
-
-
-def _tell(holder: Holder) -> str:
-    """The same in full, before a query: what those may read who are the same user."""
-    return f"{_TOLD}{json.dumps(to_jsonable(holder)).replace('/', chr(92) + '/')} */"
-
-
-def read_holder(name: str, query: str) -> Holder | None:
-    """Who a session of ours says that it is; None of any other."""
-    if query.startswith(_TOLD):
-        with suppress(ValueError, TypeError, KeyError):
-            values = json.loads(query.removeprefix(_TOLD).partition(" */")[0])
-            names = {field.name for field in fields(Holder)}
-            known = {name: value for name, value in values.items() if name in names}
-            return Holder(**{**known, "since": datetime.fromisoformat(known["since"])})
-    named = _NAMED.fullmatch(name)
-    if named is None:
-        return None
-    run_id, pid, since, host = named.groups()
-    began = datetime.fromtimestamp(int(since, 16), UTC)
-    return Holder(run_id=run_id, host=host, pid=int(pid), command="?", since=began)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from orchestrator.databases import database_of, postgresql_driver
 from orchestrator.databases.base import Database
 from orchestrator.databases.postgresql_driver import own_url
-from orchestrator.databases.postgresql_lock import FENCE, LEADER, NAMESPACE
+from orchestrator.databases.postgresql_holder import FENCE, LEADER, NAMESPACE
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from tests.databases.conftest import connected
 from tests.locks.holder import a_holder

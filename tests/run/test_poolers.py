@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from orchestrator.databases.postgresql_lock import NAMESPACE
+from orchestrator.databases.postgresql_holder import NAMESPACE
 from orchestrator.databases.postgresql_pooler import pooling_of
 from tests.projects import Project, make_project
 from tests.run.test_hosts import COUNTED, DOUBLES, ENV_PY, IN_A_BLOCK

@@ -18,7 +18,7 @@ from orchestrator.databases.base import Database
 from orchestrator.databases.blanks import blanked
 from orchestrator.databases.patience import Patience
 from orchestrator.databases.postgresql_errors import sqlstate
-from orchestrator.databases.postgresql_lock import FENCE, NAMESPACE
+from orchestrator.databases.postgresql_holder import FENCE, NAMESPACE
 from orchestrator.databases.postgresql_pooler import pooling_of, told_pid
 from orchestrator.errors import by_setting
 from orchestrator.revisions.transactions.base import (

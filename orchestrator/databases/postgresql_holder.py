@@ -63,6 +63,6 @@ def read_holder(name: str, query: str) -> Holder | None:
     named = _NAMED.fullmatch(name)
     if named is None:
         return None
-    run_id, pid, since, host = named.groups()
-    began = datetime.fromtimestamp(int(since, 16), UTC)
+    run_id, pid, seconds, host = named.groups()
+    began = datetime.fromtimestamp(int(seconds, 16), UTC)
     return Holder(run_id=run_id, host=host, pid=int(pid), command="?", since=began)

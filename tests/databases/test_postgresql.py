@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -127,6 +128,53 @@ class TestOwnDriver:
         with database.connect() as connection:
             database.version_rows(connection, "alembic_version", "public")
         assert len(sent) == 1
+
+
+class TestWaysIn:
+    """What libpq knows beside the URL, and how else a server can be named."""
+
+    def reached(self, url: str) -> str:
+        with database_of(url).connect() as connection:
+            return str(connection.exec_driver_sql("SELECT current_database()").scalar_one())
+
+    def test_several_hosts(self, url: str, server: PostgreSQLServer) -> None:
+        """The first that answers."""
+        name = url.rpartition("/")[2]
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            port = nobody.getsockname()[1]
+            several = f"postgresql://postgres@/{name}?host=127.0.0.1:{port}&host=127.0.0.1:"
+            assert self.reached(f"{several}{server.port}") == name
+
+    def test_a_service(
+        self, url: str, server: PostgreSQLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a service file: host, port and user are known to that alone."""
+        name = url.rpartition("/")[2]
+        file = tmp_path / "services"
+        file.write_text(f"[mine]\nhost=127.0.0.1\nport={server.port}\nuser=postgres\n")
+        monkeypatch.setenv("PGSERVICEFILE", str(file))
+        assert self.reached(f"postgresql:///{name}?service=mine") == name
+
+    def test_a_password_file(
+        self, url: str, server: PostgreSQLServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`.pgpass` has the password, and the URL has none."""
+        name = url.rpartition("/")[2]
+        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+            connection.execute("DROP ROLE IF EXISTS filed")
+            connection.execute("CREATE ROLE filed LOGIN PASSWORD 'of-the-file'")
+        file = tmp_path / "pgpass"
+        file.write_text(f"127.0.0.1:{server.port}:*:filed:of-the-file\n")
+        file.chmod(0o600)
+        monkeypatch.setenv("PGPASSFILE", str(file))
+        with server.demanding_passwords("filed"):
+            assert self.reached(f"postgresql://filed@127.0.0.1:{server.port}/{name}") == name
+
+    def test_the_old_name_of_the_scheme(self, url: str) -> None:
+        """As platforms write it."""
+        old = url.replace("postgresql+psycopg://", "postgres://")
+        assert self.reached(old) == url.rpartition("/")[2]
 
 
 def unusable(url: str) -> DatabaseUnavailable:

@@ -92,6 +92,8 @@ def patiently(ask: Callable[[], T], patience: Patience) -> T:
         except DatabaseUnavailable as error:
             if not error.is_worth_waiting or (error.busy and not patience.busy):
                 raise
+            if not patience.timeout_seconds:
+                raise  # whoever asks waits in a way of his own
             if wait.is_over:
                 raise still(error, wait.seconds) from error
             reason = error.reason or WRITER
@@ -112,8 +114,8 @@ def still(
         )
     else:
         told = (
-            f"{error} For {waited_seconds:.1f} s it was waited for. Start again when that has "
-            f"ended, {longer}"
+            f"{error} It was waited for {waited_seconds:.1f} s. Start again when it can be "
+            f"reached, {longer}"
         )
     return DatabaseUnavailable(
         told,

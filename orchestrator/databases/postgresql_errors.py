@@ -40,6 +40,11 @@ _IS_SILENT: Final = re.compile(
     re.IGNORECASE,
 )
 _IS_STARTING: Final = re.compile(r"the database system is ", re.IGNORECASE)
+_GUESSES: Final = (
+    "Is the server running",
+    "This probably means the server terminated abnormally",
+    "before or while processing the request",
+)
 _ADVICE: Final = (
     (
         re.compile(r"password|pg_hba|authentication", re.IGNORECASE),
@@ -72,8 +77,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 def refused(error: BaseException, database: Database) -> DatabaseUnavailable:
     """Why connecting failed; `unreachable` where waiting may help."""
-    text = told(getattr(error, "orig", None) or error, database.secrets).strip()
-    text = " ".join(text.split())
+    text = _one_line(told(getattr(error, "orig", None) or error, database.secrets))
     reason = _reason(str(getattr(error, "orig", None) or error), database.url)
     advice = (
         next((say for told_by, say in _ADVICE if told_by.search(text)), "")
@@ -104,7 +108,7 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
         )
     else:
         return None
-    text = " ".join(told(getattr(error, "orig", None) or error, database.secrets).split())
+    text = _one_line(told(getattr(error, "orig", None) or error, database.secrets))
     return DatabaseUnavailable(
         f"The database {database.shown_url} could not be used any more, as {reason}: "
         f"{text.rstrip('.')}.",
@@ -112,6 +116,13 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
         unreachable=True,
         reason=reason,
     )
+
+
+def _one_line(text: str) -> str:
+    """What libpq says, without its guesses and without saying twice that it failed."""
+    lines = (line.strip() for line in text.splitlines())
+    told = " ".join(line for line in lines if line and not line.startswith(_GUESSES))
+    return " ".join(told.removeprefix("connection failed: ").split())
 
 
 def _is_lost(error: BaseException) -> bool:

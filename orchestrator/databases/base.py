@@ -117,6 +117,11 @@ class Database(ABC):
         """What about the database itself takes away from what is promised, in words."""
         return ()
 
+    def defects(self, connection: Connection) -> tuple[str, ...]:
+        """What is in the database that does not work as whoever made it meant, in words."""
+        del connection
+        return ()
+
     @abstractmethod
     def look(self, connection: Connection) -> None:
         """Read anything, so that what cannot be read is found out, in the block of `connect`."""

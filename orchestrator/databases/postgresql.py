@@ -103,10 +103,9 @@ class PostgreSQL(Database):
                     raise
                 raise unavailable from error
 
-    def dangers(self) -> tuple[str, ...]:
+    def defects(self, connection: Connection) -> tuple[str, ...]:
         """Indexes that a `CONCURRENTLY` has left invalid."""
-        with self.connect() as connection:
-            found = connection.exec_driver_sql(catalogue.INVALID).all()
+        found = connection.exec_driver_sql(catalogue.INVALID).all()
         return tuple(
             f"The index {schema}.{index} of the table {table} is invalid: a CREATE INDEX "
             "CONCURRENTLY, or a REINDEX, did not come to its end. Nobody reads it, every write "

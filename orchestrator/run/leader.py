@@ -75,6 +75,9 @@ class Leader:
             failure = self._told(proof, error)
             raise failure from failure.__cause__
         self.found = found.versions
+        for defect in found.defects:
+            if defect not in outcome.defects:
+                self._warn(defect, None)
         proof = self._proof(scripts, found)
         if error is None:
             error = proof.disproof()
@@ -136,6 +139,7 @@ class Leader:
             database=self._database,
             existed=existed,
             emit=self._emit,
+            warn=self._warn,
             cancelled=cancellation.is_requested,
         )
         self.outcome = outcome = work.outcome
@@ -191,7 +195,11 @@ class Leader:
             with database.connect() as connection:
                 table, schema = known.version_table, known.version_table_schema
                 versions = database.version_rows(connection, table, schema) or ()
-                return Found(versions=versions, lacking=database.lacking(connection, created))
+                return Found(
+                    versions=versions,
+                    lacking=database.lacking(connection, created),
+                    defects=database.defects(connection) if self.outcome.plan else (),
+                )
 
         return patiently(ask, self._resources.patience(emit=self._emit))
 

@@ -32,6 +32,7 @@ class Found:
 
     versions: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
 
 
 class Proof:

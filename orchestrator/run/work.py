@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 class Outcome:
     """What came of a pass, filled as it goes; what is durable is known only afterwards.
 
+    `defects` are those that were found before anything was done.
+
     `expected` are the version rows that the end of the pass saw inside its transaction, and
     `created` the schema and name of each table that was made from the metadata.
     """
@@ -48,6 +50,7 @@ class Outcome:
     cancelled: bool = False
     ran: list[AppliedRevision] = field(default_factory=list)
     tasks: list[TaskResult] = field(default_factory=list)
+    defects: tuple[str, ...] = ()
     at: At | None = None
 
     def begin_anew(self, kept: Callable[[AppliedRevision], bool]) -> None:
@@ -71,6 +74,7 @@ class Work:
         database: Database,
         existed: bool,
         emit: Callable[[Event], object],
+        warn: Callable[[str, str | None], object],
         cancelled: Callable[[], bool],
     ) -> None:
         self.outcome = Outcome()
@@ -78,6 +82,7 @@ class Work:
         self._database = database
         self._existed = existed
         self._emit = emit
+        self._warn = warn
         self._cancelled = cancelled
 
     def __call__(self, environment: Environment) -> Iterator[Step]:
@@ -89,6 +94,10 @@ class Work:
             down = self._job.command is Command.DOWNGRADE
             outcome.begin_anew(lambda one: (one.revision in reached) is not down)
         self._tell(observation)
+        if not outcome.defects:
+            outcome.defects = self._database.defects(environment.connection)
+            for defect in outcome.defects:
+                self._warn(defect, None)
         outcome.plan = decide(observation, self._job.policy, self._job.command)
         if outcome.plan and self._cancelled():
             raise Interrupted

@@ -209,3 +209,24 @@ def test_a_scratch_database_is_named(commands: Commands) -> None:
     assert "exists already" in exists.stderr
     name = scratch.rpartition("/")[2]
     assert commands.ask(f"SELECT FROM pg_database WHERE datname = '{name}'") == []
+
+
+def test_an_index_that_was_left_invalid(commands: Commands) -> None:
+    """It is told when its revision fails, and again by the next run, which skips it."""
+    commands("run")
+    commands.ask("INSERT INTO t_r1 VALUES (1), (2)")
+    commands.ask("ALTER TABLE t_r1 ADD COLUMN n INT DEFAULT 7")
+    commands.project.revision(
+        "r3",
+        "r2",
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS once ON t_r1 (n)')",
+    )
+
+    failed = commands("run", "--json")
+    again = commands("run", "--json")
+
+    assert (failed.code, again.code) == (1, 0), again.stderr
+    for ended in (failed, again):
+        [told] = [line for line in ended.json["warnings"] if "invalid" in line]
+        assert "public.once of the table t_r1" in told

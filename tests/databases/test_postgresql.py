@@ -392,13 +392,13 @@ class TestSchema:
 def test_invalid_indexes_are_told(url: str) -> None:
     """By name, with what to do: `IF NOT EXISTS` would skip one for ever."""
     database = database_of(url)
-    assert database.dangers() == ()
     with database.connect() as connection:
+        assert database.defects(connection) == ()
         connection.exec_driver_sql("CREATE TABLE t (id INT)")
         connection.exec_driver_sql("INSERT INTO t VALUES (1), (1)")
         with pytest.raises(sa.exc.IntegrityError):
             connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY once ON t (id)")
-    [told] = database.dangers()
+        [told] = database.defects(connection)
     assert "index public.once of the table t is invalid" in told
     assert 'DROP INDEX CONCURRENTLY "public"."once"' in told
 

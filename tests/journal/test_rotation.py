@@ -316,7 +316,8 @@ def test_sixteen_processes_write_while_it_rotates_again_and_again(tmp_path: Path
     written = _said(tmp_path, "runs")
     sizes = {file: int(size) for file, size in _said(tmp_path, "sizes")}
     assert len(written) == WRITERS * RUNS
-    assert len(sizes) > 4
+    # A generation was dropped; how many is not told, as a file system gives inodes anew.
+    assert len(sizes) > 2
     assert all(size > MAX_BYTES for file, size in sizes.items() if file != inode(path))
     runs = runs_in(older(path), path)
     assert sorted(ids(runs)) == sorted(run_id for file, run_id in written if file in kept)

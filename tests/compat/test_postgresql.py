@@ -263,6 +263,7 @@ from orchestrator import Orchestrator, OrchestratorError
 
 SEEN = text(
     "SELECT pg_backend_pid(), current_setting('lock_timeout'), current_setting('search_path'), "
+    "current_setting('client_connection_check_interval'), "
     "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
 )
 
@@ -278,7 +279,7 @@ except OrchestratorError as error:
 assert engine.pool.checkedout() == 0
 after = look()
 assert tuple(after) == tuple(before), (before, after)
-assert after[3] == 0
+assert after[4] == 0
 """
 
 

@@ -156,9 +156,10 @@ class PostgreSQLTransaction(Transaction):
 
     def _enter(self) -> None:
         """Have the fence for the transaction; where there is none, for the session."""
-        taken, _, self._checked = self._ask(_TAKE)
+        taken, _, found = self._ask(_TAKE)
         if not taken:
             raise Fenced
+        self._checked = self._checked or found  # later it may be what was set here
         self._in_transaction, _ = self._ask(_IN_TRANSACTION, self._checked, "true")
         if self._in_transaction:
             self._leave_session()

@@ -37,6 +37,11 @@ class Database(ABC):
     def identity(self) -> str:
         """The same text for every URL of this database, whatever its driver and its user."""
 
+    @property
+    def view(self) -> tuple[str, ...]:
+        """What of the URL decides, besides the database, what a connection finds in it."""
+        return ()
+
     @cached_property
     def shown_url(self) -> str:
         """The URL without its secrets."""

@@ -12,6 +12,7 @@ from orchestrator.errors import DatabaseUnavailable, by_setting
 from orchestrator.locks.cadence import Cadence
 
 _PAUSE_SECONDS: Final = (0.03, 0.07)
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 _UNTOLD_SECONDS: Final = 1.0
 """A database in use is busy now and then; a wait is told of when it is longer than that."""
 
@@ -86,6 +87,7 @@ def patiently(ask: Callable[[], T], patience: Patience) -> T:
     waiting would not help; and what `interrupted` raises, between tries.
     """
     wait = patience.wait()
+    longest = _PAUSE_SECONDS[1]
     while True:
         try:
             return ask()
@@ -97,9 +99,11 @@ def patiently(ask: Callable[[], T], patience: Patience) -> T:
             if wait.is_over:
                 raise still(error, wait.seconds) from error
             reason = error.reason or WRITER
+            if error.unreachable:  # each try is work for a server that has too much of it
+                longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
         patience.interrupted()
         wait.tell(reason)
-        time.sleep(random.uniform(*_PAUSE_SECONDS))
+        time.sleep(random.uniform(longest / 2, longest))
 
 
 def still(

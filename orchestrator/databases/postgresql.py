@@ -51,6 +51,13 @@ class PostgreSQL(Database):
         return f"postgresql:{service}{','.join(servers)}/{name}"
 
     @property
+    def view(self) -> tuple[str, ...]:
+        """User and options: either may have a search path of its own."""
+        options = _texts(self.url.query.get("options"))
+        around = (os.environ.get("PGUSER", ""), os.environ.get("PGOPTIONS", ""))
+        return (self.url.username or "", *options, *around)
+
+    @property
     def synchronous_url(self) -> URL:
         """The same database by our own driver."""
         return driver.own_url(self.url)
@@ -175,7 +182,9 @@ class PostgreSQL(Database):
         if url.get_backend_name() != "postgresql":
             return False
         if type(self)(url).identity == self.identity:
-            return True
+            # Its engine may have been told another name beside the URL.
+            name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+            return bool(name == (self.url.database or name))
         key = random.randint(3, 2**31 - 1)
         with self.connect() as own:
             # In a transaction, so that a pooler leaves the lock where it is.

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from orchestrator.databases.url import redact
@@ -70,15 +71,19 @@ def connect(url: URL, **parameters: str) -> Any:
     Raises `ConfigurationError` for a server that is too old.
     """
     dialect = own_url(url).get_dialect()()
-    arguments, named = dialect.create_connect_args(own_url(url))
     module: Any = dialect.import_dbapi()
+    try:
+        arguments, named = dialect.create_connect_args(own_url(url))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise _unusable(url, error) from error
     given = {"connect_timeout": _CONNECT_SECONDS, **named, **parameters}
     if driver() == "psycopg":
         # A statement that was prepared would keep its snapshot, and a pooler would not know it.
-        made = module.connect(*arguments, autocommit=True, prepare_threshold=None, **given)
+        ours = {"autocommit": True, "prepare_threshold": None}
+        made = _opened(module, url, arguments, {**given, **ours})
         version = made.info.server_version
     else:
-        made = module.connect(*arguments, **given)
+        made = _opened(module, url, arguments, given)
         made.autocommit = True
         version = made.server_version
     if version < OLDEST:
@@ -89,6 +94,21 @@ def connect(url: URL, **parameters: str) -> Any:
             setting="database_url",
         )
     return made
+
+
+def _opened(module: Any, url: URL, arguments: Any, named: dict[str, Any]) -> Any:
+    try:
+        return module.connect(*arguments, **named)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise _unusable(url, error) from error
+
+
+def _unusable(url: URL, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"The database URL {redact(url)} has a parameter that the driver cannot take: "
+        f"{type(error).__name__}. Nothing was changed.",
+        setting="database_url",
+    )
 
 
 def engine(url: URL, **parameters: str) -> Engine:

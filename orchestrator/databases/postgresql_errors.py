@@ -150,12 +150,12 @@ def _came_through(error: BaseException, package: str) -> bool:
 
 def _reason(text: str, url: URL) -> str | None:
     """What is waited for; None where waiting would not help."""
-    if _IS_FULL.search(text):
-        return _FULL
+    # Its words first: when it is asked again, it may be there already.
+    for words, reason in ((_IS_FULL, _FULL), (_IS_STARTING, _STARTING), (_IS_SILENT, _SILENT)):
+        if words.search(text):
+            return reason
     if driver.driver() != "psycopg":
-        if _IS_STARTING.search(text):
-            return _STARTING
-        return _SILENT if _IS_SILENT.search(text) else None
+        return None
     from psycopg import pq
     from psycopg.conninfo import make_conninfo
 

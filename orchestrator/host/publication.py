@@ -8,7 +8,14 @@ from typing import Final
 
 import anyio
 
-from orchestrator.events import DdlBlocked, Event, RevisionRunning, RevisionStarted, TaskStarted
+from orchestrator.events import (
+    DdlBlocked,
+    Event,
+    RevisionApplied,
+    RevisionRunning,
+    RevisionStarted,
+    TaskStarted,
+)
 from orchestrator.host.record import Record, RecordFile
 from orchestrator.results import ErrorReport, Holder
 
@@ -47,8 +54,17 @@ class Publication:
     def __call__(self, event: Event) -> None:
         """Take note of where the work is."""
         if isinstance(event, TaskStarted):
-            self._record = self._record.at(task=event.task, revision=None)
+            self._record = self._record.at(
+                task=event.task, revision=None, blocked_by=self._record.holder.blocked_by
+            )
         elif isinstance(event, RevisionStarted):
+            # Until it has run, it may be kept out again.
+            self._record = self._record.at(
+                task=event.task,
+                revision=event.revision,
+                blocked_by=self._record.holder.blocked_by,
+            )
+        elif isinstance(event, RevisionApplied):
             self._record = self._record.at(task=event.task, revision=event.revision)
         elif isinstance(event, RevisionRunning):
             self._record = self._record.at(

@@ -10,6 +10,7 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import (
     ConfigurationError,
@@ -119,7 +120,12 @@ class _Pass:
         except (WayOut, Interrupted, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if self._failure is None and self._step is not None and self._at_version_row(error):
+            self._raise_blocked(error)
+            if self._ended and isinstance(error, DBAPIError) and not self._is_committed:
+                # Of the commit, or of what env.py did before it: what came of it tells the proof.
+                self._failure = error
+                raise
+            if self._failure is None and self._step is not None and self._is_of_step(error):
                 advice = self._transaction.advice(error) if self._transaction else None
                 self._failure = StepFailed(self._step, error, advice=advice)
             if self._failure is not None:
@@ -147,6 +153,17 @@ class _Pass:
                 setting="script_location",
                 scripts_failed=True,
             )
+
+    @property
+    def _is_committed(self) -> bool:
+        """Whether the work was committed at its end, whatever `env.py` did afterwards."""
+        return self._transaction is not None and self._transaction.commits_itself
+
+    def _raise_blocked(self, error: BaseException) -> None:
+        """Where Alembic was kept out of the version rows, all may be tried again."""
+        blocked = self._transaction.blocked(error) if self._transaction is not None else None
+        if blocked is not None and self._step is not None and self._failure is None:
+            raise blocked from error
 
     def _abandon(self) -> None:
         self._attended.close()
@@ -202,12 +219,13 @@ class _Pass:
         transaction.end()
         self._ended = True
 
-    def _at_version_row(self, error: BaseException) -> bool:
-        """Whether Alembic raised it at a step's version row, and nobody was in the way."""
+    def _is_of_step(self, error: BaseException) -> bool:
+        """Whether it came at a step's version row or its commit, and nobody was in the way."""
         frames = traceback.extract_tb(error.__traceback__)
         unavailable = self._options.database.explain(error)
         busy = unavailable is not None and unavailable.busy
-        return not busy and any(frame.name == "update_to_step" for frame in frames)
+        at_row = any(frame.name == "update_to_step" for frame in frames)
+        return not busy and (at_row or isinstance(error, DBAPIError))
 
     def _fail(self, error: StepFailed | OrchestratorError) -> None:
         self._failure = error

@@ -152,7 +152,8 @@ class Environment:
     def versions_statement(self) -> str:
         """The statement that reads the version rows, in the dialect's words."""
         query = select(self._context._version.c.version_num)
-        return str(query.compile(dialect=self._context.dialect))
+        # Without parameters a driver takes a `%` as it is.
+        return str(query.compile(dialect=self._context.dialect)).replace("%%", "%")
 
     def create_version_table(self) -> None:
         """Make the version table if there is none, inside the transaction."""

@@ -15,7 +15,7 @@ from orchestrator.revisions.transactions.base import Blocked, Fenced
 _PAUSE_SECONDS: Final = (0.05, 0.2)
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 10.0
-_AT_WORK: Final = "a run that has lost its lock is still at work"
+_AT_WORK: Final = "another run is at work"
 
 
 class Retries:

@@ -224,6 +224,7 @@ class Resources:
         settings, project = self.settings, self.project
         key = (
             self.database.identity,
+            *self.database.view,
             *project.given,
             settings.target,
             settings.tag or "",

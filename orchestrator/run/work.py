@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator.databases.base import Database
 from orchestrator.decision.job import Command, Job
 from orchestrator.decision.plan import Plan, Task, adopts, decide
 from orchestrator.decision.state import KnownTarget, Observation
-from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.errors import DatabaseUnavailable, Interrupted, OrchestratorError
 from orchestrator.events import (
     Event,
     PlanMade,
@@ -29,6 +30,9 @@ from orchestrator.tasks.context import TaskContext
 if TYPE_CHECKING:
     from orchestrator.revisions.migration_context import Environment
     from orchestrator.revisions.scripts import Scripts, Step
+
+_RELATIVE: Final = re.compile(r"(?:^|@)[+-]\d+$")
+"""A target that is relative to the version rows."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,6 +97,8 @@ class Work:
             reached = environment.scripts.ancestors(observation.versions)
             down = self._job.command is Command.DOWNGRADE
             outcome.begin_anew(lambda one: (one.revision in reached) is not down)
+        if outcome.before is not None and outcome.before.versions != observation.versions:
+            self._refuse_relative(observation)
         self._tell(observation)
         if not outcome.defects:
             outcome.defects = self._database.defects(environment.connection)
@@ -108,6 +114,18 @@ class Work:
             if outcome.cancelled:
                 break
         outcome.expected = environment.versions()
+
+    def _refuse_relative(self, observation: Observation) -> None:
+        """Go on with no target that meant something else when the work began."""
+        if not _RELATIVE.search(self._job.target):
+            return
+        raise DatabaseUnavailable(
+            f"The work was begun anew, when a part of it was done: the database "
+            f"{self._database.shown_url} is at {', '.join(observation.versions) or 'base'}, and "
+            f"{self._job.target} meant something else before. Look where it is, and name the "
+            "revision itself.",
+            url=self._database.shown_url,
+        )
 
     def refuse_absent(self, scripts: Scripts, find_scripts: Callable[[], None]) -> None:
         """Raise what would be refused of a database that does not exist.

@@ -295,6 +295,114 @@ def test_cancelled_between_two_tries(blocking: Blocking) -> None:
     assert blocking.run().applied[0].revision == "r2"
 
 
+def test_an_error_in_a_savepoint_is_the_revisions_own(blocking: Blocking) -> None:
+    """What may fail, and is rolled back to its savepoint, stops nothing; the limit goes on."""
+    blocking.project.revision(
+        "r2",
+        "r1",
+        "for column in ('id', 'name', 'id'):\n"
+        "    try:\n"
+        "        with op.get_bind().begin_nested():\n"
+        "            op.add_column('t', sa.Column(column, sa.Text))\n"
+        "    except sa.exc.ProgrammingError:\n"
+        "        pass",
+    )
+    assert blocking.run().versions == ("r2",)
+
+
+def test_what_a_revision_keeps_to_itself_is_tried_again(blocking: Blocking) -> None:
+    """Without the limit it would have waited: nothing is skipped for the limit's sake."""
+    blocking.project.revision(
+        "r2",
+        "r1",
+        "try:\n"
+        "    with op.get_bind().begin_nested():\n"
+        f"        {ALTERS}\n"
+        "except sa.exc.DBAPIError:\n"
+        "    pass",
+    )
+    blocking.read()
+
+    def let_go(event: Event) -> None:
+        if isinstance(event, DdlBlocked):
+            blocking.reader.rollback()
+
+    blocking.at_event = let_go
+    assert blocking.run().versions == ("r2",)
+    assert len(blocking.of(DdlBlocked)) == 1
+    columns = (
+        "SELECT 1 FROM information_schema.columns WHERE table_name = 't' AND column_name = 'name'"
+    )
+    assert blocking.reader.execute(columns).fetchall() == [(1,)]
+
+
+def test_a_commit_by_a_statement_divides_its_revision(blocking: Blocking) -> None:
+    """What it committed is not done again, and nobody calls it undone."""
+    blocking.project.revision(
+        "r2", "r1", f"op.execute('INSERT INTO t VALUES (9)')\nop.execute('COMMIT')\n{ALTERS}"
+    )
+    blocking.read()
+
+    with pytest.raises(TaskFailed) as raised:
+        blocking.run()
+
+    assert not raised.value.rolled_back
+    assert "as it was before" not in str(raised.value)
+    assert blocking.of(DdlBlocked) == []
+    blocking.reader.rollback()
+    assert blocking.reader.execute("SELECT count(*) FROM t WHERE id = 9").fetchone() == (1,)
+
+
+def test_alembics_own_statement_is_tried_again(blocking: Blocking) -> None:
+    """Others hold the version row, after a revision that ended with a limited statement."""
+    blocking.project.revision("r2", "r1", "op.execute('CREATE TABLE other (id INT)')")
+    blocking.reader.execute("UPDATE alembic_version SET version_num = version_num")
+
+    def let_go(event: Event) -> None:
+        if isinstance(event, DdlBlocked):
+            blocking.reader.rollback()
+
+    blocking.at_event = let_go
+    timer = threading.Timer(3, blocking.reader.rollback)
+    timer.start()
+    assert blocking.run().versions == ("r2",)
+    timer.cancel()
+
+
+@pytest.mark.parametrize("blocking", [True], indirect=True)
+def test_a_relative_target_means_what_it_did(blocking: Blocking) -> None:
+    """Where a part of the work is kept, `-2` would now mean more."""
+    for number in (2, 3, 4):
+        blocking.project.revision(f"r{number}", f"r{number - 1}")
+    blocking.run()
+    with psycopg.connect(blocking.conninfo) as other:
+        other.execute("SELECT * FROM t_r3")
+        orchestrator = blocking.orchestrator(ddl_retry_seconds=30)
+        with pytest.raises(DatabaseUnavailable, match="name the revision itself"):
+            anyio.run(orchestrator.downgrade, "-2")
+    assert blocking.reader.execute("SELECT version_num FROM alembic_version").fetchall() == [
+        ("r3",)
+    ]
+
+
+def test_a_constraint_that_fails_at_the_commit(blocking: Blocking) -> None:
+    """It is the migration that failed; whether it is kept is looked at."""
+    blocking.project.revision(
+        "r2",
+        "r1",
+        "op.execute('CREATE TABLE p (id INT PRIMARY KEY)')\n"
+        "op.execute('CREATE TABLE c (p INT REFERENCES p DEFERRABLE INITIALLY DEFERRED)')\n"
+        "op.execute('INSERT INTO c VALUES (1)')",
+    )
+
+    with pytest.raises(TaskFailed, match="as it was before") as raised:
+        blocking.run()
+
+    assert raised.value.rolled_back
+    found = blocking.reader.execute("SELECT version_num FROM alembic_version").fetchall()
+    assert found == [("r1",)]
+
+
 @pytest.mark.parametrize(
     ("statement", "wanted"),
     [

@@ -149,6 +149,9 @@ def test_nothing_is_left(project: Project) -> None:
         ("SELECT 1 -- 'x'\nFROM /* 'y' */ t", "SELECT ? FROM t"),
         ('SELECT "a1" FROM "t 2"', 'SELECT "a1" FROM "t 2"'),
         ("SELECT '-- no comment' FROM t", "SELECT ? FROM t"),
+        ("SELECT 'C:\\' <> 'secret'", "SELECT ? <> ?"),
+        ("SELECT \"it's\", 'secret'", 'SELECT "it\'s", ?'),
+        ("SELECT $1, u&'secret', x'ff'", "SELECT $1, ?, ?"),
         ("x" * 100, "x" * 79 + "…"),
     ],
 )

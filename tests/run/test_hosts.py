@@ -251,6 +251,53 @@ def test_the_plain_alembic_command_takes_the_same_locks(tmp_path: Path, zygote: 
         assert hosts.ask("SELECT n FROM counted") == [(2,)]
 
 
+@pytest.mark.parametrize("frees", ["COMMIT", "DISCARD ALL"])
+def test_what_frees_all_locks_is_guarded_all_the_same(
+    tmp_path: Path, zygote: Zygote, frees: str
+) -> None:
+    """A revision that ends its transaction by itself, or frees all locks, keeps the fence."""
+    project = make_project(tmp_path)
+    project.revision("r1", None, COUNTED)
+    body = f"op.execute('{frees}')\nop.execute('SELECT pg_sleep(2)')"
+    counts = "op.execute('UPDATE counted SET n = n + 1')\n"
+    if frees == "DISCARD ALL":
+        indented = body.replace("\n", "\n    ")
+        body = f"{counts}with op.get_context().autocommit_block():\n    {indented}"
+    else:
+        body = counts + body
+    project.revision("r2", "r1", body)
+    with on_a_server(project, zygote) as hosts:
+        [leader] = hosts.start()
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(2)%%'"
+        soon(lambda: hosts.ask(asleep + " AND state = 'active' AND datname = current_database()"))
+        hosts.terminate(LEADER)
+        [other] = hosts.start(host=1)
+        ended = [one.finish() for one in (leader, other)]
+        assert [one.code for one in ended] == [0, 0], [one.stderr for one in ended]
+        assert hosts.ask("SELECT n FROM counted") == [(2,)]
+
+
+def test_each_users_own_schema_is_migrated(tmp_path: Path, zygote: Zygote) -> None:
+    """What is remembered of one search path says nothing of another."""
+    project = make_project(tmp_path)
+    project.revision("r1", None)
+    with on_a_server(project, zygote) as hosts:
+        for tenant in ("ta", "tb"):
+            hosts.ask(f"CREATE SCHEMA {tenant}")
+            url = f"{hosts.url}?options=-csearch_path%3D{tenant}"
+            [process] = zygote.start(
+                project,
+                "run",
+                "--json",
+                ORCHESTRATOR_DATABASE_URL=url,
+                ORCHESTRATOR_STATE_DIR=str(tmp_path / "state"),
+            )
+            ended = process.finish()
+            assert (ended.code, ended.json["led"]) == (0, True), ended.stderr
+        rows = hosts.ask("SELECT schemaname FROM pg_tables WHERE tablename = 't_r1' ORDER BY 1")
+        assert rows == [("ta",), ("tb",)]
+
+
 @pytest.mark.parametrize("how", ["killed", "told twice to end"])
 @pytest.mark.parametrize("where", ["a transaction", "an autocommit block"])
 def test_nothing_goes_on_after_its_process_has_gone(

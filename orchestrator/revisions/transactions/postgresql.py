@@ -8,6 +8,7 @@ revisions, nor in an autocommit block.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from orchestrator.revisions.transactions.postgresql_ddl import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
     DdlLimit,
+    ends_transaction,
 )
 
 _KEY: Final = f"{NAMESPACE}, {FENCE}"
@@ -47,6 +49,8 @@ _END_WITH_CLIENT: Final = (
 _IN_TRANSACTION: Final = (
     f"SELECT current_setting('{_MARK}', true) = 'transaction', {_END_WITH_CLIENT}"
 )
+_IS_MARKED: Final = f"SELECT current_setting('{_MARK}', true) = 'transaction'"
+_FREES_ALL: Final = re.compile(r"\bDISCARD\s+ALL\b|pg_advisory_unlock_all", re.IGNORECASE)
 _AS_FOUND: Final = f"SELECT set_config('{_CHECKS}', %s, %s)"
 _TAKE_SESSION: Final = f"SELECT pg_try_advisory_lock({_KEY}), {_END_WITH_CLIENT}"
 _LEAVE_SESSION: Final = f"SELECT pg_advisory_unlock({_KEY})"
@@ -93,6 +97,7 @@ class PostgreSQLTransaction(Transaction):
         self._pooled = False
         self._asked = 0
         self._rows: Any = None
+        self._kept_out: Blocked | None = None
         self._driver: Any = connection.connection.dbapi_connection
         self._pool = connection.engine.pool
         self._left: Callable[..., None] | None = None
@@ -105,6 +110,7 @@ class PostgreSQLTransaction(Transaction):
     def begin(self) -> None:
         """Take the fence. Raises `Fenced` where somebody else is still at work."""
         self._listen("begin", self._on_begin)
+        event.listen(self.connection.engine, "handle_error", self._on_error)
         event.listen(self._pool, "checkin", self._on_checkin)
         self._left = self._on_checkin
         self._pooled = self._is_pooled()
@@ -112,6 +118,7 @@ class PostgreSQLTransaction(Transaction):
 
     def end(self) -> None:
         """Leave the fence to the transaction that is open, whoever commits it."""
+        self._limit.end()
         super().end()
         self._leave_session()
 
@@ -119,6 +126,7 @@ class PostgreSQLTransaction(Transaction):
         """Nothing of ours stays on the connection, which may be a pool's again by now."""
         super().abandon()
         if self._left is not None:
+            event.remove(self.connection.engine, "handle_error", self._on_error)
             event.remove(self._pool, "checkin", self._left)
             self._left = None
         if not (self.connection.closed or self.connection.in_transaction()):
@@ -127,10 +135,16 @@ class PostgreSQLTransaction(Transaction):
     def before_step(self) -> None:
         """From here on a commit divides a revision."""
         self._in_step = True
+        self._kept_out = None
 
     def after_step(self) -> None:
-        """What comes now is Alembic's: the version row, and perhaps a commit."""
+        """What comes now is Alembic's: the version row, and perhaps a commit.
+
+        Raises `Blocked` for a statement that was kept out, where the revision kept that to itself.
+        """
         self._in_step = False
+        if self._kept_out is not None:
+            raise self._kept_out
 
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
@@ -186,8 +200,35 @@ class PostgreSQLTransaction(Transaction):
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         if self._in_step and self._in_transaction:
+            if self._pooled and ends_transaction(statement):
+                raise NotFenced
             self._limit.before(statement)
         super()._on_execute(connection, cursor, statement, *more)
+
+    def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        super()._on_executed(connection, cursor, statement, *more)
+        if _FREES_ALL.search(statement):
+            self._of_session = False
+            if not self._in_transaction:
+                self._take_session()
+        if self._in_step and self._in_transaction and ends_transaction(statement):
+            self._notice_end()
+
+    def _notice_end(self) -> None:
+        """Find out whether a statement has ended the transaction, and guard what comes next."""
+        (still,) = self._ask(_IS_MARKED)
+        if still:
+            return
+        self.committed = self._divided = True
+        self._limit.begin()
+        self._take_session()
+
+    def _on_error(self, context: Any) -> None:
+        """A revision may keep an error to itself, and go on without what was kept out."""
+        if context.connection is self.connection and self._in_step:
+            self._kept_out = self.blocked(
+                context.sqlalchemy_exception or context.original_exception
+            )
 
     def _take_session(self) -> None:
         if self._of_session:

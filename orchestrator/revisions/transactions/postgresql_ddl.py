@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from orchestrator.databases.blanks import bare
+
 _FIRST_WORDS: Final = re.compile(
     r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w+)(?:\s+(\w+))?", re.DOTALL
 )
@@ -30,8 +32,16 @@ _DDL: Final = frozenset(
 )
 _NONE: Final = "0"
 _CHANGE: Final = (
-    "SELECT CASE WHEN current_setting('lock_timeout') = %s "
+    "SELECT CASE WHEN current_setting('lock_timeout') IN (%s, '0') "
     "THEN set_config('lock_timeout', %s, true) END"
+)
+_OF_TRANSACTIONS: Final = frozenset(
+    {"ABORT", "BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT", "START"}
+)
+"""They wait for nobody, and some come where nothing else may: after an error."""
+_ENDING: Final = re.compile(r"\b(?:COMMIT|END|ABORT|ROLLBACK)\b", re.IGNORECASE)
+_ENDS: Final = re.compile(
+    r"\s*(?:COMMIT|END|ABORT|ROLLBACK(?!(?:\s+(?:WORK|TRANSACTION))?\s+TO\b))\b", re.IGNORECASE
 )
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
@@ -49,32 +59,42 @@ class DdlLimit:
     def __init__(self, seconds: float, ask: Callable[..., Any]) -> None:
         self._milliseconds = f"{max(1, round(seconds * 1000))}ms" if seconds else ""
         self._ask = ask
-        self._set = _NONE
-        self._is_others = False
-
-    @property
-    def is_on(self) -> bool:
+        self._ours = ""
+        self.is_on = False
         """Whether a limit of ours holds now."""
-        return self._set != _NONE
+        self._is_known = True
+        self._is_others = False
 
     def begin(self) -> None:
         """A transaction has begun: what was set for the last one is not set any more."""
-        self._set = _NONE
-        self._is_others = False
+        self.is_on, self._is_known, self._is_others = False, True, False
+
+    def end(self) -> None:
+        """Let whatever comes next wait, of whomever."""
+        if self.is_on or not self._is_known:
+            self._change(wanted=False)
 
     def before(self, statement: str) -> None:
         """Limit this statement, or let it wait."""
         if not self._milliseconds or self._is_others:
             return
-        wanted = is_ddl(statement)
-        if wanted is self.is_on:
+        word = _first_word(statement)
+        if word in _OF_TRANSACTIONS:
+            # What was set since a savepoint may be undone.
+            self._is_known = False
             return
-        (now,) = self._ask(_CHANGE, self._set, self._milliseconds if wanted else _NONE)
-        if now is None:
-            self._is_others = True
-            self._set = _NONE
-        else:
-            self._set = now
+        wanted = word in _DDL
+        if wanted is not self.is_on or not self._is_known:
+            self._change(wanted=wanted)
+
+    def _change(self, *, wanted: bool) -> None:
+        ours = self._ours or self._milliseconds
+        (now,) = self._ask(_CHANGE, ours, self._milliseconds if wanted else _NONE)
+        self._is_known = True
+        self._is_others = now is None
+        self.is_on = wanted and now is not None
+        if self.is_on:
+            self._ours = now  # as the server writes it
 
 
 def is_ddl(statement: str) -> bool:
@@ -83,5 +103,22 @@ def is_ddl(statement: str) -> bool:
     >>> is_ddl("/* why */ alter table t add c int"), is_ddl("UPDATE t SET c = 1")
     (True, False)
     """
+    return _first_word(statement) in _DDL
+
+
+def ends_transaction(statement: str) -> bool:
+    """Whether a statement may end the transaction that it is sent in.
+
+    >>> ends_transaction("UPDATE t SET n = 1; COMMIT"), ends_transaction("ROLLBACK TO s")
+    (True, False)
+    >>> ends_transaction("SELECT CASE WHEN true THEN 1 END; DO $$ BEGIN; END $$")
+    False
+    """
+    if _ENDING.search(statement) is None:
+        return False  # most are done with
+    return any(_ENDS.match(part) for part in bare(statement).split(";"))
+
+
+def _first_word(statement: str) -> str:
     words = _FIRST_WORDS.match(statement)
-    return words is not None and words[1].upper() in _DDL
+    return words[1].upper() if words is not None else ""

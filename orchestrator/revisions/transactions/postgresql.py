@@ -98,6 +98,7 @@ class PostgreSQLTransaction(Transaction):
         self._asked = 0
         self._rows: Any = None
         self._kept_out: Blocked | None = None
+        self._kept_before = False
         self._driver: Any = connection.connection.dbapi_connection
         self._pool = connection.engine.pool
         self._left: Callable[..., None] | None = None
@@ -190,6 +191,7 @@ class PostgreSQLTransaction(Transaction):
         self._enter()
 
     def _on_commit(self, connection: Connection) -> None:
+        self._kept_before = self.committed
         super()._on_commit(connection)
         # Alembic's own, between two, keeps the version row with the work.
         self._divided = self._in_step
@@ -225,7 +227,12 @@ class PostgreSQLTransaction(Transaction):
 
     def _on_error(self, context: Any) -> None:
         """A revision may keep an error to itself, and go on without what was kept out."""
-        if context.connection is self.connection and self._in_step:
+        if context.connection is not self.connection:
+            return
+        refused = context.original_exception
+        if context.statement is None and self._database.explain(refused) is None:
+            self.committed = self._kept_before  # a commit that the server did not make
+        elif self._in_step:
             self._kept_out = self.blocked(
                 context.sqlalchemy_exception or context.original_exception
             )

@@ -16,6 +16,8 @@ from orchestrator.errors import LockTimeout
 from orchestrator.locks.base import Lock
 
 _SECOND_TRY_SECONDS: Final = 0.02
+_PATIENT_SECONDS: Final = 10.0
+"""After so long the pauses are six times as long as at first, and grow no more."""
 _RELEASE_SECONDS: Final = 5.0
 
 
@@ -65,7 +67,9 @@ async def acquire(
         return None
     while True:
         left = timeout_seconds - waited
-        pause = max(_SECOND_TRY_SECONDS, min(left, random.uniform(*lock.poll_seconds)))
+        # Whoever has waited for long can wait a little longer, and hundreds of them cost as much.
+        usual = random.uniform(*lock.poll_seconds) * (1 + min(waited, _PATIENT_SECONDS) / 2)
+        pause = max(_SECOND_TRY_SECONDS, min(left, usual))
         await anyio.sleep(pause)
         waited = time.monotonic() - began
         # Looked at before each try, so that those whom the leader made ready leave together

@@ -18,7 +18,7 @@ DATABASE_URL ?= sqlite:///var/serve.db
 
 serve: .venv/app.done ## Serve the reference application with several workers: DATABASE_URL=, WORKERS=
 	rm -rf var/serve.db var/.serve.db.orchestrator
-	ORCHESTRATOR_DATABASE_URL=$(DATABASE_URL) \
+	@ORCHESTRATOR_DATABASE_URL='$(DATABASE_URL)' \
 		$(BIN)/uvicorn --factory app.main:create_app --workers $(WORKERS) --port $(PORT)
 
 picture: .venv/test.done ## Draw docs/start.svg anew, from starts of real processes

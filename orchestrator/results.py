@@ -111,7 +111,7 @@ class Holder:
 
     def __str__(self) -> str:
         work = f", at revision {self.revision}" if self.revision else ""
-        work += f", which {self.blocked_by} keeps out" if self.blocked_by else ""
+        work += f", kept out by: {self.blocked_by}" if self.blocked_by else ""
         release = f", release {self.release}" if self.release else ""
         return (
             f"{self.host} pid {self.pid} (run {self.run_id}{release}, "

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import typer
+from rich.console import Console
 
 from orchestrator.cli.making import make_orchestrator
 from orchestrator.cli.options import Running, Where
@@ -108,13 +109,15 @@ async def _run_and_show(
     """Put into `ended` the report, and the signal that the run was stopped by, if any."""
     stopped_by: list[int] = []
     run: Run | None = None
+    console = stderr()  # the one of the display, which makes room for what else is said
+    told = not only_events
     try:
         # Before the run begins: one that is told to begin is told to end, too.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with anyio.create_task_group() as tasks:
                 async with orchestrator.start(command, revision, **flags) as run:
-                    tasks.start_soon(_cancel_on_signal, signals, run, stopped_by, not only_events)
-                    await show(run.events(), stderr(), quiet=not show_progress)
+                    tasks.start_soon(_cancel_on_signal, signals, run, stopped_by, console, told)
+                    await show(run.events(), console, quiet=not show_progress)
                 tasks.cancel_scope.cancel()
     except* OrchestratorError as group:
         for error in group.exceptions:
@@ -127,18 +130,26 @@ async def _run_and_show(
 
 
 async def _cancel_on_signal(
-    signals: AsyncIterator[signal.Signals], run: Run, stopped_by: list[int], told: bool
+    signals: AsyncIterator[signal.Signals],
+    run: Run,
+    stopped_by: list[int],
+    console: Console,
+    told: bool,
 ) -> None:
     async for number in signals:
         if stopped_by:
             # Asked twice: at once. An open transaction is gone.
             if told:
-                stderr().print("Stopped at once. What was not committed is not kept.")
+                console.print("Stopped at once. What was not committed is not kept.")
+                if console.is_terminal:  # the display is left where it stands
+                    console.show_cursor()
+                    console.file.write("\n")
+                    console.file.flush()
             os._exit(128 + number)
         stopped_by.append(number)
         if told:
             at_work = " after the current revision" if run.at_work else ""
-            stderr().print(f"Stopping{at_work}. Once more stops at once.")
+            console.print(f"Stopping{at_work}. Once more stops at once.")
         run.cancel()
 
 

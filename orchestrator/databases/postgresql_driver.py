@@ -45,9 +45,9 @@ def driver() -> str:
         if importlib.util.find_spec(name) is not None:
             return name
     raise ConfigurationError(
-        "For PostgreSQL the orchestrator needs psycopg: install it with "
-        "`pip install 'migration-orchestrator[postgresql]'`. Your application may use another "
-        "driver all the same. Nothing was changed.",
+        "For PostgreSQL the orchestrator needs psycopg, as its extra `postgresql` brings it: "
+        "`pip install 'psycopg[binary]'`. Your application may use another driver all the same. "
+        "Nothing was changed.",
         setting="database_url",
     )
 

@@ -76,6 +76,7 @@ def _watched(
         except BaseException as error:
             _demand_own_transactions(step, transaction, context, options)
             if (blocked := transaction.blocked(error)) is not None:
+                blocked.revision = step.revision.revision if step.revision is not None else None
                 raise blocked from error
             fail(StepFailed(step, error, advice=transaction.advice(error)))
             raise

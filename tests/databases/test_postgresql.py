@@ -107,7 +107,7 @@ class TestOwnDriver:
         monkeypatch.setattr(postgresql_driver.importlib.util, "find_spec", lambda _: None)
         postgresql_driver.driver.cache_clear()
         try:
-            with pytest.raises(ConfigurationError, match=r"migration-orchestrator\[postgresql\]"):
+            with pytest.raises(ConfigurationError, match=r"pip install .psycopg\[binary\]"):
                 database_of("postgresql+asyncpg://u@h/d")
         finally:
             postgresql_driver.driver.cache_clear()

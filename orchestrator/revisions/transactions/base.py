@@ -40,6 +40,7 @@ class Blocked(WayOut):
     def __init__(self, statement: str, blockers: tuple[Blocker, ...]) -> None:
         self.statement = statement
         self.blockers = blockers
+        self.revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -403,7 +403,8 @@ class Rounds:
     """Runs rounds, all on one server."""
 
     def __init__(self) -> None:
-        self._server = PostgreSQLServer()
+        # What is committed must outlive the server, which is killed; the disk is left to itself.
+        self._server = PostgreSQLServer(settings="synchronous_commit = on\n")
 
     def run(self, seed: int) -> tuple[HostsRound, Result, Path]:
         """The round of a seed."""

@@ -126,7 +126,9 @@ def explain_env_py(
     if ended:
         what += " The migration itself had ended before, and is kept."
     elif not began:
+        advice = database.advice(error) if database is not None else None
         what += f" Nothing was changed.{_lacking(scripts)}{import_advice(error)}"
+        what += f" {advice}" if advice else ""
         if "greenlet" in f"{type(error).__name__} {error}".lower():
             what += f" {_ASYNCHRONOUS}"
     # What the machine or the database says may be otherwise for the next one who asks.

@@ -181,6 +181,23 @@ def test_a_user_without_rights(commands: Commands) -> None:
     assert commands.tables() == []
 
 
+def test_a_version_table_that_may_not_be_read(commands: Commands) -> None:
+    """Before anything is done, with what to grant."""
+    commands("run")
+    commands.ask("DROP ROLE IF EXISTS blind")
+    commands.ask("CREATE ROLE blind LOGIN")
+    url = commands.url.replace("//postgres:", "//blind:")
+
+    ended = commands("run", "--json", ORCHESTRATOR_DATABASE_URL=url)
+
+    assert ended.code in (2, 5), ended.stderr
+    message = ended.json["error"]["message"]
+    assert "permission denied for table alembic_version" in message or "may not read" in message
+    assert "GRANT" in message
+    assert "Nothing was changed" in message
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_search_path_that_leads_nowhere(commands: Commands) -> None:
     """It is told before anything is done."""
     name = commands.url.rpartition("/")[2]

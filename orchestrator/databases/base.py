@@ -131,6 +131,17 @@ class Database(ABC):
     def look(self, connection: Connection) -> None:
         """Read anything, so that what cannot be read is found out, in the block of `connect`."""
 
+    def version_query(self, connection: Connection, table: str, schema: str | None) -> str:
+        """What `version_rows` asks, written out.
+
+        SQLAlchemy takes longer to build it than a database to answer it.
+        """
+        names = connection.dialect.identifier_preparer
+        qualified = names.quote(table)
+        if schema is not None:
+            qualified = f"{names.quote_schema(schema)}.{qualified}"
+        return f"SELECT version_num FROM {qualified}"  # noqa: S608 - quoted
+
     @abstractmethod
     def version_rows(
         self, connection: Connection, table: str, schema: str | None

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
-import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -112,6 +111,8 @@ class PostgreSQL(Database):
 
     def defects(self, connection: Connection) -> tuple[str, ...]:
         """Indexes that a `CONCURRENTLY` has left invalid."""
+        if not connection.exec_driver_sql(catalogue.HAS_INVALID).scalar_one():
+            return ()
         found = connection.exec_driver_sql(catalogue.INVALID).all()
         return tuple(
             f"The index {schema}.{index} of the table {table} is invalid: a CREATE INDEX "
@@ -129,10 +130,11 @@ class PostgreSQL(Database):
         self, connection: Connection, table: str, schema: str | None
     ) -> tuple[str, ...] | None:
         """By the one query."""
-        column: sa.ColumnClause[str] = sa.column("version_num")
-        query = sa.select(column).select_from(sa.table(table, schema=schema))
+        query = self.version_query(connection, table, schema)
+        as_it_stands = {"no_parameters": True}  # a % in it is no parameter's
         try:
-            return as_versions(connection.execute(query).scalars())
+            rows = connection.exec_driver_sql(query, execution_options=as_it_stands)
+            return as_versions(rows.scalars())
         except DBAPIError as error:
             code = errors.sqlstate(error)
             if code in errors.NO_TABLE:

@@ -74,6 +74,9 @@ PROGRESS: Final = sa.text(
 )
 """How far an index is that a session builds."""
 
+HAS_INVALID: Final = "SELECT EXISTS (SELECT FROM pg_catalog.pg_index WHERE NOT indisvalid)"
+"""Whether there is an index that nobody can use: asked often, and quickly answered."""
+
 INVALID: Final = """
     SELECT n.nspname, i.relname, t.relname
     FROM pg_catalog.pg_index AS x

@@ -70,8 +70,7 @@ def connect(url: URL, **parameters: str) -> Any:
 
     Raises `ConfigurationError` for a server that is too old.
     """
-    dialect = own_url(url).get_dialect()()
-    module: Any = dialect.import_dbapi()
+    dialect = _dialect()
     try:
         arguments, named = dialect.create_connect_args(own_url(url))
     except (ArgumentError, ValueError, TypeError) as error:
@@ -80,10 +79,10 @@ def connect(url: URL, **parameters: str) -> Any:
     if driver() == "psycopg":
         # A statement that was prepared would keep its snapshot, and a pooler would not know it.
         ours = {"autocommit": True, "prepare_threshold": None}
-        made = _opened(module, url, arguments, {**given, **ours})
+        made = _opened(dialect.dbapi, url, arguments, {**given, **ours})
         version = made.info.server_version
     else:
-        made = _opened(module, url, arguments, given)
+        made = _opened(dialect.dbapi, url, arguments, given)
         made.autocommit = True
         version = made.server_version
     if version < OLDEST:
@@ -113,10 +112,14 @@ def _unusable(url: URL, error: Exception) -> ConfigurationError:
 
 def engine(url: URL, **parameters: str) -> Engine:
     """An engine whose connections are such, and each used once."""
-    own = own_url(url)
-    kind: Any = own.get_dialect()
-    dialect = kind(dbapi=kind.import_dbapi())
-    return Engine(NullPool(lambda: connect(url, **parameters)), dialect, own)
+    pool = NullPool(lambda: connect(url, **parameters))
+    return Engine(pool, _dialect(), own_url(url))
+
+
+@cache
+def _dialect() -> Any:
+    kind: Any = URL.create(f"postgresql+{driver()}").get_dialect()
+    return kind(dbapi=kind.import_dbapi())
 
 
 def ask(connection: Any, statement: str, *values: Any) -> Any:

@@ -184,15 +184,8 @@ class SQLite(Database):
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
     ) -> tuple[str, ...] | None:
-        """One small query.
-
-        It is written out, since SQLAlchemy takes longer to build one than SQLite to answer it.
-        """
-        names = connection.dialect.identifier_preparer
-        qualified = names.quote(table)
-        if schema is not None:
-            qualified = f"{names.quote_schema(schema)}.{qualified}"
-        query = f"SELECT version_num FROM {qualified}"  # noqa: S608 - quoted
+        """One small query."""
+        query = self.version_query(connection, table, schema)
         try:
             return as_versions(row[0] for row in connection.exec_driver_sql(query))
         except DBAPIError:

@@ -81,7 +81,9 @@ def status(found: os.stat_result) -> Status:
 
 def _absolute(paths: Iterable[str]) -> set[str]:
     """Those paths that are of the project."""
-    return {path for path in map(os.path.abspath, paths) if _is_of_project(f"{path}/")}
+    # Most are a library's, and need no second look.
+    perhaps = (path for path in paths if not os.path.isabs(path) or _is_of_project(f"{path}/"))
+    return {path for path in map(os.path.abspath, perhaps) if _is_of_project(f"{path}/")}
 
 
 def _is_of_project(path: str) -> bool:

@@ -207,7 +207,8 @@ class _Pass:
             if not has_version_table:
                 environment.create_version_table()
                 has_version_table = True
-            transaction.versions_statement = environment.versions_statement
+            if transaction.versions_statement is None:
+                transaction.versions_statement = environment.versions_statement
             self._step = step
             yield watched(step)
             self._step = None

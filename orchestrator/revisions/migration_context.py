@@ -27,6 +27,7 @@ class Environment:
     def __init__(self, context: MigrationContext, scripts: Scripts) -> None:
         self.scripts = scripts
         self._context = context
+        self._has_rows = False
 
     @property
     def connection(self) -> Connection:
@@ -83,14 +84,20 @@ class Environment:
 
     def versions(self) -> tuple[str, ...]:
         """The version rows, as they are now, sorted."""
-        return as_versions(self._context.get_current_heads())
+        return as_versions(self.versions_as_they_stand())
 
     def versions_as_they_stand(self) -> tuple[str, ...]:
         """The version rows in the table's own order.
 
         Of several, Alembic goes back from the first where a target is relative.
         """
-        return tuple(row for row in self._context.get_current_heads() if row is not None)
+        if self._has_rows:  # then there is no need to look for the table
+            query = select(self._context._version.c.version_num)
+            rows = tuple(self.connection.execute(query).scalars())
+        else:
+            rows = self._context.get_current_heads()
+            self._has_rows = bool(rows)
+        return tuple(row for row in rows if row is not None)
 
     def metadata(self) -> tuple[MetaData, ...]:
         """The metadata that `env.py` declares.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 from orchestrator.databases.patience import Patience, patiently
-from orchestrator.decision.state import DatabaseState
+from orchestrator.decision.state import DatabaseState, KnownTarget
 from orchestrator.results import Ended
 from orchestrator.run.resources import Resources
 
@@ -19,19 +23,33 @@ def probe_known(resources: Resources, patience: Patience) -> Ended | None:
     database = resources.database
     if not database.exists():
         return None
-    known = resources.heads().load()
 
-    def ask() -> tuple[str, ...] | None:
-        if not database.exists():
-            return None  # whoever made it has taken it away again, as its first migration failed
-        with database.connect() as connection:
-            if known is None:
-                database.look(connection)
-                return None
-            table, schema = known.version_table, known.version_table_schema
-            return database.version_rows(connection, table, schema)
+    with _remembered(resources) as remembered:
 
-    rows = patiently(ask, patience)
+        def ask() -> tuple[str, ...] | None:
+            if not database.exists():
+                return None  # whoever made it took it away again, as its first migration failed
+            with database.connect() as connection:
+                known = remembered()
+                if known is None:
+                    database.look(connection)
+                    return None
+                table, schema = known.version_table, known.version_table_schema
+                return database.version_rows(connection, table, schema)
+
+        rows = patiently(ask, patience)
+        known = remembered()
     if known is None or rows != known.versions:
         return None
     return Ended(versions=known.versions, state_before=DatabaseState.CURRENT)
+
+
+@contextmanager
+def _remembered(resources: Resources) -> Iterator[Callable[[], KnownTarget | None]]:
+    """The target as it is remembered. A server's greeting takes as long as to look for it."""
+    if resources.database.file is not None:
+        known = resources.heads().load()
+        yield lambda: known
+        return
+    with ThreadPoolExecutor(1, "orchestrator-target") as meanwhile:
+        yield meanwhile.submit(lambda: resources.heads().load()).result

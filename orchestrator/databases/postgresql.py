@@ -131,10 +131,8 @@ class PostgreSQL(Database):
     ) -> tuple[str, ...] | None:
         """By the one query."""
         query = self.version_query(connection, table, schema)
-        as_it_stands = {"no_parameters": True}  # a % in it is no parameter's
         try:
-            rows = connection.exec_driver_sql(query, execution_options=as_it_stands)
-            return as_versions(rows.scalars())
+            return as_versions(connection.exec_driver_sql(query).scalars())
         except DBAPIError as error:
             code = errors.sqlstate(error)
             if code in errors.NO_TABLE:

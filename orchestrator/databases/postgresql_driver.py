@@ -70,7 +70,7 @@ def connect(url: URL, **parameters: str) -> Any:
 
     Raises `ConfigurationError` for a server that is too old.
     """
-    dialect = _dialect()
+    dialect = _dialect(driver())
     try:
         arguments, named = dialect.create_connect_args(own_url(url))
     except (ArgumentError, ValueError, TypeError) as error:
@@ -113,12 +113,12 @@ def _unusable(url: URL, error: Exception) -> ConfigurationError:
 def engine(url: URL, **parameters: str) -> Engine:
     """An engine whose connections are such, and each used once."""
     pool = NullPool(lambda: connect(url, **parameters))
-    return Engine(pool, _dialect(), own_url(url))
+    return Engine(pool, _dialect(driver()), own_url(url))
 
 
 @cache
-def _dialect() -> Any:
-    kind: Any = URL.create(f"postgresql+{driver()}").get_dialect()
+def _dialect(name: str) -> Any:
+    kind: Any = URL.create(f"postgresql+{name}").get_dialect()
     return kind(dbapi=kind.import_dbapi())
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import NoSuchModuleError
 
-from orchestrator.databases import DATABASES
+from orchestrator.databases import kind_of
 from orchestrator.databases.base import Database
 from orchestrator.databases.url import redact, unknown_url
 from orchestrator.errors import ConfigurationError, OrchestratorError, by_setting
@@ -212,7 +212,7 @@ def _on_absent(connect: Callable[..., Any], *, only: Database | None) -> Iterato
     thread = threading.get_ident()
 
     def on_connect(dialect: Any, _: Any, args: list[Any], parameters: dict[str, Any]) -> Any:
-        kind = DATABASES.get(dialect.name)
+        kind = kind_of(dialect.name)
         url = kind.made_by(dialect, args, parameters) if kind is not None else None
         if kind is None or url is None:
             return None

@@ -10,7 +10,7 @@ from textwrap import dedent, indent
 import psycopg
 import pytest
 
-from orchestrator.databases.postgresql_holder import NAMESPACE
+from orchestrator.databases.postgresql.holder import NAMESPACE
 from tests.compat.projects import Existing, assert_ready, existing
 from tests.servers.postgresql import PostgreSQLServer, shared_postgresql
 from tests.zygote import Zygote

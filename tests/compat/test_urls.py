@@ -9,7 +9,7 @@ import pytest
 from alembic.config import Config
 from sqlalchemy.engine import URL, make_url
 
-from orchestrator.databases.postgresql import PostgreSQL
+from orchestrator.databases.postgresql.database import PostgreSQL
 from orchestrator.databases.url import redact, secrets_of
 from orchestrator.revisions.environment_context import _give_url
 from tests.compat.projects import assert_ready, existing, from_template

@@ -15,10 +15,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from orchestrator.databases import database_of, postgresql_driver
+from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
-from orchestrator.databases.postgresql_driver import own_url
-from orchestrator.databases.postgresql_holder import FENCE, LEADER, NAMESPACE
+from orchestrator.databases.postgresql import driver
+from orchestrator.databases.postgresql.driver import own_url
+from orchestrator.databases.postgresql.holder import FENCE, LEADER, NAMESPACE
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from tests.databases.conftest import connected
 from tests.locks.holder import a_holder
@@ -86,13 +87,13 @@ class TestOwnDriver:
         assert dict(own.query) == {"sslmode": "verify-full", "connect_timeout": "3"}
         assert own.password == "p"
 
-    @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-    def test_either_will_do(self, url: str, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("name", ["psycopg", "psycopg2"])
+    def test_either_will_do(self, url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """psycopg2 where there is no psycopg: what is asked, and what is refused, is the same."""
-        monkeypatch.setattr(postgresql_driver, "driver", lambda: driver)
+        monkeypatch.setattr(driver, "driver", lambda: name)
         database = database_of(url)
         with database.connect() as connection:
-            assert type(connection.connection.dbapi_connection).__module__.startswith(driver)
+            assert type(connection.connection.dbapi_connection).__module__.startswith(name)
             assert database.version_rows(connection, "alembic_version", None) is None
             assert database.tables(connection, "alembic_version", None) == ()
             assert database.default_schema(connection, "alembic_version") == "public"
@@ -104,13 +105,13 @@ class TestOwnDriver:
 
     def test_none_is_told_with_what_to_type(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also where the application's own driver is there."""
-        monkeypatch.setattr(postgresql_driver.importlib.util, "find_spec", lambda _: None)
-        postgresql_driver.driver.cache_clear()
+        monkeypatch.setattr(driver.importlib.util, "find_spec", lambda _: None)
+        driver.driver.cache_clear()
         try:
             with pytest.raises(ConfigurationError, match=r"pip install .psycopg\[binary\]"):
                 database_of("postgresql+asyncpg://u@h/d")
         finally:
-            postgresql_driver.driver.cache_clear()
+            driver.driver.cache_clear()
 
     def test_one_round_trip_after_the_greeting(
         self, url: str, monkeypatch: pytest.MonkeyPatch
@@ -270,7 +271,7 @@ class TestRefused:
 
     def test_one_that_is_too_old(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is told by its number; some that only speak the protocol say an old one."""
-        monkeypatch.setattr(postgresql_driver, "OLDEST", 990000)
+        monkeypatch.setattr(driver, "OLDEST", 990000)
         with pytest.raises(ConfigurationError, match="99 or newer"), database_of(url).connect():
             pass
 
@@ -482,13 +483,13 @@ class TestLock:
         self, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is refused by its name: such a lock keeps nobody out."""
-        ask = postgresql_driver.ask
+        ask = driver.ask
 
         def generous(connection: object, statement: str, *values: object) -> object:
             found = ask(connection, statement, *values)
             return (True,) if "pg_try_advisory_lock" in statement else found
 
-        monkeypatch.setattr(postgresql_driver, "ask", generous)
+        monkeypatch.setattr(driver, "ask", generous)
         lock = database_of(url).lock(a_holder, print)
         assert lock is not None
         with pytest.raises(ConfigurationError, match="grants one advisory lock to two"):
@@ -502,7 +503,7 @@ class TestLock:
         database = database_of(url)
         lock = database.lock(a_holder, print)
         assert lock is not None
-        ask = postgresql_driver.ask
+        ask = driver.ask
         tries: list[object] = []
 
         def ended(connection: object, statement: str, *values: object) -> object:
@@ -516,7 +517,7 @@ class TestLock:
                         )
             return ask(connection, statement, *values)
 
-        monkeypatch.setattr(postgresql_driver, "ask", ended)
+        monkeypatch.setattr(driver, "ask", ended)
         assert not lock.try_acquire()
         assert lock.trouble == "the connection to the server was lost"
         assert lock.try_acquire()

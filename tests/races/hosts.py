@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import psycopg
 
-from orchestrator.databases.postgresql_holder import FENCE, LEADER, NAMESPACE
+from orchestrator.databases.postgresql.holder import FENCE, LEADER, NAMESPACE
 from tests.projects import Project, make_project
 from tests.races import invariants
 from tests.races.processes import Pipe, Process, wait

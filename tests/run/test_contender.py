@@ -61,7 +61,7 @@ class Watched:
                 lock.holder = holder
                 return lock
 
-        monkeypatch.setitem(DATABASES, "sqlite", Locked)
+        monkeypatch.setitem(DATABASES, "sqlite", lambda: Locked)
         monkeypatch.syspath_prepend(str(project.path))
         self.events: list[Event] = []
         self._orchestrator = Orchestrator(

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.databases.postgresql_holder import FENCE, LEADER, NAMESPACE
+from orchestrator.databases.postgresql.holder import FENCE, LEADER, NAMESPACE
 from tests.projects import Finished, Project, make_project
 from tests.servers.postgresql import shared_postgresql
 from tests.zygote import Forked, Zygote

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from orchestrator.databases.postgresql_holder import NAMESPACE
-from orchestrator.databases.postgresql_pooler import pooling_of
+from orchestrator.databases.postgresql.holder import NAMESPACE
+from orchestrator.databases.postgresql.pooler import pooling_of
 from tests.projects import Project, make_project
 from tests.run.test_hosts import COUNTED, DOUBLES, ENV_PY, IN_A_BLOCK
 from tests.servers.pgbouncer import pgbouncer

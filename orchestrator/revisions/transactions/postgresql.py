@@ -18,9 +18,9 @@ from sqlalchemy.engine import Connection
 from orchestrator.databases.base import Database
 from orchestrator.databases.blanks import blanked
 from orchestrator.databases.patience import Patience
-from orchestrator.databases.postgresql_errors import sqlstate
-from orchestrator.databases.postgresql_holder import FENCE, NAMESPACE
-from orchestrator.databases.postgresql_pooler import pooling_of, told_pid
+from orchestrator.databases.postgresql.errors import sqlstate
+from orchestrator.databases.postgresql.holder import FENCE, NAMESPACE
+from orchestrator.databases.postgresql.pooler import pooling_of, told_pid
 from orchestrator.errors import by_setting
 from orchestrator.revisions.transactions.base import (
     Blocked,

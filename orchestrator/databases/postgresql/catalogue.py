@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from orchestrator.databases.postgresql_holder import NAMESPACE
+from orchestrator.databases.postgresql.holder import NAMESPACE
 
 TABLES: Final = sa.text(
     """

@@ -10,16 +10,14 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from orchestrator.databases import postgresql_driver as driver
-from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database
-from orchestrator.databases.postgresql_holder import (
+from orchestrator.databases.postgresql import driver, errors
+from orchestrator.databases.postgresql.holder import (
     HELD,
     HOLDER,
     LEADER,
@@ -28,12 +26,12 @@ from orchestrator.databases.postgresql_holder import (
     session_name,
     told_holder,
 )
-from orchestrator.databases.postgresql_pooler import pooling
+from orchestrator.databases.postgresql.keeper import Keeper
+from orchestrator.databases.postgresql.pooler import pooling
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable, by_setting
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder
 
-_PING_SECONDS: Final = 2.0
 _KEEPALIVES: Final = {
     "keepalives": "1",
     "keepalives_idle": "5",
@@ -84,7 +82,7 @@ class PostgreSQLLock(Lock):
         self._pooled = False
         self._one_at_a_time = threading.RLock()
         self._connection: Any = None
-        self._held: _Keeper | None = None
+        self._held: Keeper | None = None
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free. Also where the server has gone for a while: then it is not.
@@ -176,7 +174,7 @@ class PostgreSQLLock(Lock):
                 raise
             raise unavailable from error
         if taken:
-            self._held = _Keeper(self, self._warn)
+            self._held = Keeper(self.ping, self.is_silent, self._warn)
         return bool(taken)
 
     def _open(self) -> None:
@@ -236,38 +234,3 @@ class PostgreSQLLock(Lock):
         if connection is not None:
             with suppress(Exception):
                 connection.close()
-
-
-class _Keeper:
-    """Keeps the session of a lock that is held alive, and notices when it has ended."""
-
-    def __init__(self, lock: PostgreSQLLock, lost: Callable[[str], object]) -> None:
-        self._lock = lock
-        self._lost = lost
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(
-            target=self._keep, name="orchestrator-server-lock", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; what is noticed afterwards is nobody's concern."""
-        self._stopped.set()
-
-    def _keep(self) -> None:
-        began = time.monotonic()
-        try:
-            while not self._stopped.is_set():
-                silent = self._lock.is_silent(_PING_SECONDS / 10)
-                if silent and time.monotonic() - began < _PING_SECONDS:
-                    continue
-                began = time.monotonic()
-                if not self._stopped.is_set():
-                    self._lock.ping()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the session is of no use
-            if not self._stopped.is_set():
-                text = " ".join(str(error).split())
-                self._lost(
-                    f"The server lock was lost while this run works: {text}. The work goes on: "
-                    "its own connection keeps all others out for as long as it lasts."
-                )

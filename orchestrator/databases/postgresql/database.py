@@ -12,13 +12,11 @@ from typing import Final
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.databases import postgresql_catalogue as catalogue
-from orchestrator.databases import postgresql_driver as driver
-from orchestrator.databases import postgresql_errors as errors
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.blanks import blanked
-from orchestrator.databases.postgresql_holder import HELD, HOLDER, NAMESPACE, read_holder
-from orchestrator.databases.postgresql_lock import PostgreSQLLock
+from orchestrator.databases.postgresql import catalogue, driver, errors
+from orchestrator.databases.postgresql.holder import HELD, HOLDER, NAMESPACE, read_holder
+from orchestrator.databases.postgresql.lock import PostgreSQLLock
 from orchestrator.databases.quoting import told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from orchestrator.results import Blocker, Holder, Progress

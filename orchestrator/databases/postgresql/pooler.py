@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy.engine import URL
 
-from orchestrator.databases import postgresql_driver as driver
+from orchestrator.databases.postgresql import driver
 
 Pooling = Literal["none", "session", "transaction"]
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from sqlalchemy.engine import URL
 
-from orchestrator.databases import postgresql_driver as driver
 from orchestrator.databases.base import Database
+from orchestrator.databases.postgresql import driver
 from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable
 

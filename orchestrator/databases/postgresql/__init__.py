@@ -1,0 +1,1 @@
+"""PostgreSQL: our own way to a server, its lock, what its errors mean."""

@@ -84,6 +84,15 @@ class Run:
         """End the run: at once while it waits, after the current revision while it works."""
         self._scope.cancel()
 
+    async def abort(self) -> bool:
+        """Cancel the run, and the statement that its revision is at, where the database can.
+
+        False where it cannot, or nothing is executed: then the revision is waited for. What was
+        not committed is not kept.
+        """
+        self.cancel()
+        return await to_thread.run_sync(self._runner.abort)
+
     def _result(self) -> RunReport:
         if self._error is not None:
             raise self._error

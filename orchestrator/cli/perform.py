@@ -7,10 +7,11 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import typer
+from anyio.abc import TaskGroup
 from rich.console import Console
 
 from orchestrator.cli.making import make_orchestrator
@@ -31,6 +32,10 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import RunReport
 from orchestrator.timeline.wording import duration
+
+_AT_ONCE: Final = 2
+_ABORT_SECONDS: Final = 5.0
+"""How long a run has to end itself, when what it waits for has been cancelled."""
 
 
 def make_for(where: Where, running: Running, command: Command, **settings: Any) -> Orchestrator:
@@ -116,7 +121,9 @@ async def _run_and_show(
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with anyio.create_task_group() as tasks:
                 async with orchestrator.start(command, revision, **flags) as run:
-                    tasks.start_soon(_cancel_on_signal, signals, run, stopped_by, console, told)
+                    tasks.start_soon(
+                        _cancel_on_signal, signals, tasks, run, stopped_by, console, told
+                    )
                     await show(run.events(), console, quiet=not show_progress)
                 tasks.cancel_scope.cancel()
     except* OrchestratorError as group:
@@ -131,26 +138,36 @@ async def _run_and_show(
 
 async def _cancel_on_signal(
     signals: AsyncIterator[signal.Signals],
+    tasks: TaskGroup,
     run: Run,
     stopped_by: list[int],
     console: Console,
     told: bool,
 ) -> None:
     async for number in signals:
-        if stopped_by:
-            # Asked twice: at once. An open transaction is gone.
-            if told:
-                console.print("Stopped at once. What was not committed is not kept.")
-                if console.is_terminal:  # the display is left where it stands
-                    console.show_cursor()
-                    console.file.write("\n")
-                    console.file.flush()
-            os._exit(128 + number)
         stopped_by.append(number)
-        if told:
-            at_work = " after the current revision" if run.at_work else ""
-            console.print(f"Stopping{at_work}. Once more stops at once.")
-        run.cancel()
+        if len(stopped_by) == 1:
+            if told:
+                at_work = " after the current revision" if run.at_work else ""
+                console.print(f"Stopping{at_work}. Once more stops at once.")
+            run.cancel()
+            continue
+        # Asked twice: at once. A server that does the work is told to end it, and the run ends.
+        again = len(stopped_by) > _AT_ONCE
+        seconds = _ABORT_SECONDS if not again and await run.abort() else 0
+        tasks.start_soon(_exit, number, seconds, console if told else None)
+
+
+async def _exit(number: int, seconds: float, console: Console | None) -> None:
+    """End the process, if it has not ended by then. An open transaction is gone."""
+    await anyio.sleep(seconds)
+    if console is not None:
+        console.print("Stopped at once. What was not committed is not kept.")
+        if console.is_terminal:  # the display is left where it stands
+            console.show_cursor()
+            console.file.write("\n")
+            console.file.flush()
+    os._exit(128 + number)
 
 
 def _summary(report: RunReport) -> str:

@@ -174,6 +174,14 @@ class Database(ABC):
             if (schema, name) not in there
         )
 
+    def role(self, connection: Connection) -> str | None:
+        """Whom the connection acts as; None where that is the user who has connected."""
+        del connection
+        return None
+
+    def act_as(self, connection: Connection, role: str | None) -> None:  # noqa: B027 - most have none
+        """Act as `role` from now on, if that is not None."""
+
     @abstractmethod
     def same_as(self, connection: Connection) -> bool:
         """Whether a connection of `env.py`'s is one to this database."""
@@ -213,6 +221,11 @@ class Database(ABC):
         """The number by which a server knows a connection; None where there is no server."""
         del connection
         return None
+
+    def cancel(self, session: int) -> bool:
+        """End the statement that a session of the server's is at; whether that was done."""
+        del session
+        return False
 
     def blockers(self, connection: Connection, session: int) -> tuple[Blocker, ...]:
         """Who keeps a session waiting for a lock: asked on a connection of our own."""

@@ -70,8 +70,12 @@ class ScriptLocations:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownTarget:
-    """The version rows of a database at its target, and the table they stand in."""
+    """The version rows of a database at its target, and the table they stand in.
+
+    `role` is whom `env.py` acts as, if not as the user who has connected.
+    """
 
     versions: tuple[str, ...]
     version_table: str
     version_table_schema: str | None
+    role: str | None = None

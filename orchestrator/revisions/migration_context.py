@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database, as_versions
 from orchestrator.databases.url import redact
+from orchestrator.decision.state import KnownTarget
 from orchestrator.errors import ConfigurationError, by_setting
 from orchestrator.results import Difference
 from orchestrator.revisions.differences import in_words
@@ -73,6 +74,15 @@ class Environment:
     def version_table_schema(self) -> str | None:
         """The schema of that table; None for the default."""
         return self._context.version_table_schema
+
+    def known(self, database: Database) -> KnownTarget:
+        """Where every other connection finds the version rows. Raises as `found_schema` does."""
+        return KnownTarget(
+            versions=(),
+            version_table=self.version_table,
+            version_table_schema=self.found_schema(database),
+            role=database.role(self.connection),
+        )
 
     def found_schema(self, database: Database) -> str | None:
         """The schema of the version table as every other connection finds it.

@@ -109,6 +109,10 @@ class Contender:
                 raise
             raise self._peers.named(timeout, self.waited_seconds, waiter.holder) from None
 
+    def abort(self) -> bool:
+        """End the statement that a revision is at; whether that was done."""
+        return self._leader is not None and self._leader.abort()
+
     def unfinished(self, applied: tuple[AppliedRevision, ...]) -> Ended:
         """What is known of a run that did not come to its end."""
         if self._leader is None:

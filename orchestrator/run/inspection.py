@@ -62,10 +62,9 @@ class View:
         seen: list[Observation] = []
 
         def work(environment: Environment) -> Iterator[Step]:
-            table = environment.version_table
-            schema = environment.found_schema(self._resources.database)
+            known = self.known = environment.known(self._resources.database)
+            table, schema = known.version_table, known.version_table_schema
             self.rows = environment.versions_as_they_stand()
-            self.known = KnownTarget(versions=(), version_table=table, version_table_schema=schema)
             observation = self._observe(
                 exists=True,
                 versions=environment.versions(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from orchestrator.run.work import Outcome, Work
 if TYPE_CHECKING:
     from orchestrator.host.heads import HeadsFile
     from orchestrator.revisions.scripts import Scripts
-    from orchestrator.revisions.transactions.base import Blocked
+    from orchestrator.revisions.transactions.base import Blocked, Transaction
 
 
 class Leader:
@@ -51,6 +52,20 @@ class Leader:
         self._lock_seconds = lock_seconds
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
+        self._transaction: Transaction | None = None
+        self._aborted = False
+
+    def abort(self) -> bool:
+        """End the statement that a revision is at; False where there is none, or it cannot be.
+
+        To be called from another thread. The run then ends as one that was cancelled; as one that
+        failed where the revision had committed a part of its work.
+        """
+        transaction = self._transaction
+        if transaction is None:
+            return False
+        self._aborted = True
+        return transaction.cancel()
 
     def lead(self, cancellation: Cancellation) -> Ended:
         """Do the job, and prove it on a fresh connection.
@@ -151,7 +166,7 @@ class Leader:
             lock_seconds=self._lock_seconds,
             ddl_lock_seconds=self._resources.settings.ddl_lock_timeout_seconds,
             ddl_retry_seconds=self._resources.settings.ddl_retry_seconds,
-            attend=heartbeat.attending,
+            attend=partial(self._attend, heartbeat),
             blocked=self._tell_blocked,
             warn=self._warn,
         )
@@ -165,9 +180,20 @@ class Leader:
             failure = None
         except Exception as error:  # noqa: BLE001 - whatever it is, the proof comes first
             failure = error
+            if self._aborted and not getattr(error, "committed", False):
+                self.outcome.cancelled, failure = True, None
         if not existed:
             self._database.discard_empty()
         return failure
+
+    @contextmanager
+    def _attend(self, heartbeat: Heartbeat, transaction: Transaction) -> Iterator[None]:
+        self._transaction = transaction
+        try:
+            with heartbeat.attending(transaction):
+                yield
+        finally:
+            self._transaction = None
 
     def _tell_blocked(
         self, blocked: Blocked, attempt: int, waited_seconds: float, pause_seconds: float
@@ -193,6 +219,7 @@ class Leader:
 
         def ask() -> Found:
             with database.connect() as connection:
+                database.act_as(connection, known.role)
                 table, schema = known.version_table, known.version_table_schema
                 versions = database.version_rows(connection, table, schema) or ()
                 return Found(

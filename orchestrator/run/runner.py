@@ -95,6 +95,10 @@ class Runner:
             if self._journal is not None:
                 self._journal.close()
 
+    def abort(self) -> bool:
+        """End the statement that a revision is at; whether that was done. In any thread."""
+        return isinstance(self._way, Contender) and self._way.abort()
+
     async def _get_ready(self) -> Exception | None:
         """What is to be done before the first event; returns what was raised, to be told after it.
 

@@ -34,6 +34,7 @@ def probe_known(resources: Resources, patience: Patience) -> Ended | None:
                 if known is None:
                     database.look(connection)
                     return None
+                database.act_as(connection, known.role)
                 table, schema = known.version_table, known.version_table_schema
                 return database.version_rows(connection, table, schema)
 

@@ -82,6 +82,7 @@ class Watch:
             )
         table, schema = known.version_table, known.version_table_schema
         with database.connect() as connection:
+            database.act_as(connection, known.role)
             rows = database.version_rows(connection, table, schema) or ()
             tables = () if rows else database.tables(connection, table, schema)
         target = self._resources.settings.target

@@ -164,7 +164,8 @@ class Work:
         )
 
     def _observe(self, environment: Environment) -> Observation:
-        table, schema = environment.version_table, environment.found_schema(self._database)
+        known = self.outcome.known = environment.known(self._database)
+        table, schema = known.version_table, known.version_table_schema
         observation = observe(
             environment.scripts,
             self._target,
@@ -175,9 +176,6 @@ class Work:
         if self._job.command is Command.RUN and adopts(observation, self._job.policy):
             found = tuple(map(str, environment.differences()))
             observation = replace(observation, differences=found)
-        self.outcome.known = KnownTarget(
-            versions=(), version_table=table, version_table_schema=schema
-        )
         return observation
 
     def _announce(self, environment: Environment, plan: Plan, versions: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from tests.zygote import Zygote
 HEAD = """
 import os
 from alembic import context
-from sqlalchemy import create_engine, pool, text
+from sqlalchemy import create_engine, event, pool, text
 from models import metadata
 
 url = os.environ["APP_URL"]
@@ -125,6 +125,68 @@ KINDS: dict[str, tuple[str, str]] = {
             options=', version_table_schema="versions", include_schemas=True',
         ),
     ),
+    "another role": (
+        "psycopg",
+        env(first='connection.execute(text("SET ROLE owner"))\nconnection.commit()'),
+    ),
+    "another role in its transaction": (
+        "psycopg2",
+        env(
+            first='connection.execute(text("SET LOCAL ROLE owner"))',
+            connect="connectable.begin()",
+        ),
+    ),
+    "another version table": (
+        "psycopg2",
+        env(options=', version_table="Über %s-versions", version_table_pk=False'),
+    ),
+    "listeners of its own": (
+        "psycopg",
+        env(
+            engine="""
+            connectable = create_engine(url, echo_pool=True, pool_pre_ping=True)
+
+
+            @event.listens_for(connectable, "connect", insert=True)
+            def on_connect(dbapi_connection, record):
+                before = dbapi_connection.autocommit
+                dbapi_connection.autocommit = True
+                with dbapi_connection.cursor() as cursor:
+                    cursor.execute("SET search_path TO app, public")
+                    cursor.execute("SET lock_timeout = '4s'")
+                    cursor.execute("CREATE SCHEMA IF NOT EXISTS app")
+                dbapi_connection.autocommit = before
+            """
+        ),
+    ),
+    "a tenant, as in the cookbook": (
+        "psycopg",
+        env(
+            first="""
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS app"))
+            connection.commit()
+            connection.execute(text('SET search_path TO "app"'))
+            connection.commit()
+            connection.dialect.default_schema_name = "app"
+            """,
+            options=', version_table_schema="app", include_schemas=True',
+        ),
+    ),
+    "a lock of its own": (
+        "psycopg",
+        env(
+            connect="connectable.begin()",
+            first='connection.execute(text("SELECT pg_advisory_xact_lock(10000)"))',
+        ),
+    ),
+    "a callback, and comparisons": (
+        "psycopg",
+        env(
+            options=""", on_version_apply=[lambda ctx, **more: ctx.connection.execute(
+        text("SELECT 1"))], compare_type=True, compare_server_default=True,
+        transaction_per_migration=True"""
+        ),
+    ),
     "asyncpg": (
         "asyncpg",
         ASYNC.format(engine="poolclass=pool.NullPool", connect="connect", options=""),
@@ -171,6 +233,8 @@ NO_BLOCK = {
     "commits itself",
     "asyncpg, begins",
     "a search path in its transaction",
+    "another role in its transaction",
+    "a lock of its own",
 }
 """Those in which an `autocommit_block()` does not work under stock Alembic either."""
 
@@ -217,6 +281,18 @@ def left_behind(server: PostgreSQLServer, name: str) -> int:
     return int(row[0])
 
 
+def member(server: PostgreSQLServer, names: tuple[str, str]) -> str:
+    """A user who may do nothing but act as the owner of the databases."""
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        found = connection.execute("SELECT FROM pg_roles WHERE rolname = 'owner'").fetchone()
+        if found is None:
+            connection.execute("CREATE ROLE owner")
+            connection.execute("CREATE ROLE member LOGIN NOINHERIT IN ROLE owner")
+        for name in names:
+            connection.execute(f"ALTER DATABASE {name} OWNER TO owner")
+    return "member"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_ends_as_under_stock_alembic(
     tmp_path: Path,
@@ -229,10 +305,12 @@ def test_ends_as_under_stock_alembic(
     stock, ours = names
     project = project_of(tmp_path, kind)
     driver, _ = KINDS[kind]
-    url = server.url(ours, f"postgresql+{driver}")
-    by_stock = zygote.alembic(
-        project, "upgrade", "head", APP_URL=server.url(stock, f"postgresql+{driver}")
+    user = member(server, names) if "role" in kind else "postgres"
+    url, stocks = (
+        server.url(name, f"postgresql+{driver}").replace("//postgres", f"//{user}")
+        for name in (ours, stock)
     )
+    by_stock = zygote.alembic(project, "upgrade", "head", APP_URL=stocks)
     assert by_stock.code == 0, by_stock.stderr
 
     def run(*arguments: str) -> object:

@@ -174,6 +174,18 @@ class PostgreSQL(Database):
             )
         return str(found)
 
+    def role(self, connection: Connection) -> str | None:
+        """As `SET ROLE` has left it."""
+        statement = "SELECT nullif(current_user, session_user)"
+        role: str | None = connection.exec_driver_sql(statement).scalar_one()
+        return role
+
+    def act_as(self, connection: Connection, role: str | None) -> None:
+        """By `SET ROLE`."""
+        if role is not None:
+            name = connection.dialect.identifier_preparer.quote_identifier(role)
+            connection.exec_driver_sql(f"SET ROLE {name}")
+
     def same_as(self, connection: Connection) -> bool:
         """Whether the server shows it a lock that is held here, however both spell the URL."""
         url = connection.engine.url
@@ -204,6 +216,15 @@ class PostgreSQL(Database):
     def session(self, connection: Connection) -> int:
         """The process of the server that serves the connection."""
         return driver.server_pid(connection)
+
+    def cancel(self, session: int) -> bool:
+        """Whatever its driver: by a connection of our own, which is tried for two seconds."""
+        try:
+            with driver.engine(self.url, connect_timeout="2").connect() as connection:
+                statement = f"SELECT pg_cancel_backend({session:d})"
+                return bool(connection.exec_driver_sql(statement).scalar_one())
+        except (DBAPIError, ConfigurationError):
+            return False
 
     def blockers(self, connection: Connection, session: int) -> tuple[Blocker, ...]:
         """What `pg_stat_activity` tells: of others' states and queries only to `pg_monitor`."""

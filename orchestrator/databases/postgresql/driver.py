@@ -19,7 +19,18 @@ from orchestrator.errors import ConfigurationError
 OLDEST: Final = 140000
 """The server that has `idle_session_timeout` and `client_connection_check_interval`."""
 
-_CONNECT_SECONDS: Final = "10"
+_GIVEN: Final = {
+    "connect_timeout": "10",
+    # Where the database has no encoding (SQL_ASCII), psycopg would give bytes.
+    "client_encoding": "UTF8",
+    # A server, or a way to it, that has vanished is found out within ten seconds.
+    "keepalives": "1",
+    "keepalives_idle": "5",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""What the URL does not say otherwise."""
 _OF_ASYNCPG: Final = frozenset(
     {
         "async_fallback",
@@ -75,7 +86,7 @@ def connect(url: URL, **parameters: str) -> Any:
         arguments, named = dialect.create_connect_args(own_url(url))
     except (ArgumentError, ValueError, TypeError) as error:
         raise _unusable(url, error) from error
-    given = {"connect_timeout": _CONNECT_SECONDS, **named, **parameters}
+    given = {**_GIVEN, **named, **parameters}
     if driver() == "psycopg":
         # A statement that was prepared would keep its snapshot, and a pooler would not know it.
         ours = {"autocommit": True, "prepare_threshold": None}

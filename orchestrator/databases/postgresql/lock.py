@@ -32,13 +32,6 @@ from orchestrator.errors import ConfigurationError, DatabaseUnavailable, by_sett
 from orchestrator.locks.base import Lock
 from orchestrator.results import Holder
 
-_KEEPALIVES: Final = {
-    "keepalives": "1",
-    "keepalives_idle": "5",
-    "keepalives_interval": "1",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
 _LOOK: Final = "SELECT pg_is_in_recovery(), pg_backend_pid()"
 _SETTINGS: Final = (
     "SELECT set_config('idle_session_timeout', '10s', false), "
@@ -203,7 +196,7 @@ class PostgreSQLLock(Lock):
     def _connect(self) -> Any:
         name = session_name(self._holder())
         try:
-            return driver.connect(self._database.url, application_name=name, **_KEEPALIVES)
+            return driver.connect(self._database.url, application_name=name)
         except ConfigurationError:
             raise
         except Exception as error:

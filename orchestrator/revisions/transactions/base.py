@@ -135,6 +135,11 @@ class Transaction:
         Called before a commit: with the revision where each has a transaction of its own.
         """
 
+    def cancel(self) -> bool:
+        """End what is executed at this moment, from another thread; whether that was done."""
+        session, running = self.session, self.running
+        return session is not None and running is not None and self._database.cancel(session)
+
     @property
     def is_limited(self) -> bool:
         """Whether the statement in hand gives up after `limit_seconds`."""

@@ -169,6 +169,10 @@ class PostgreSQLTransaction(Transaction):
             return f"Name a way around the pooler: set {by_setting('direct_url')}."
         return super().advice(error)
 
+    def cancel(self) -> bool:
+        """Not behind a pooler, where the session may be somebody else's by now."""
+        return not self._pooled and super().cancel()
+
     def _enter(self) -> None:
         """Have the fence for the transaction; where there is none, for the session."""
         taken, _, found = self._ask(_TAKE)

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +20,7 @@ from orchestrator.databases.base import Database
 from orchestrator.databases.postgresql import driver
 from orchestrator.databases.postgresql.driver import own_url
 from orchestrator.databases.postgresql.holder import FENCE, LEADER, NAMESPACE
+from orchestrator.databases.postgresql.watchdog import WATCHDOG
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from tests.databases.conftest import connected
 from tests.locks.holder import a_holder
@@ -526,3 +527,45 @@ class TestLock:
     def test_keys_are_those_that_are_documented(self) -> None:
         """They never change: two releases at once must exclude one another."""
         assert (NAMESPACE, LEADER, FENCE) == (-1187754793, 1, 2)
+
+
+@contextmanager
+def hanging(server: PostgreSQLServer, database: Database) -> Iterator[sa.Connection]:
+    """A connection to a server that hangs from now on."""
+    with database.connect() as connection:
+        server.pause()
+        yield connection
+
+
+class TestServerThatHangs:
+    """Its host goes on, so that nothing is closed, and it answers nothing."""
+
+    @pytest.fixture
+    def server(self) -> Iterator[PostgreSQLServer]:
+        server = PostgreSQLServer()
+        yield server
+        server.go_on()
+        server.stop()
+
+    @pytest.mark.parametrize("name", ["psycopg", "psycopg2"])
+    def test_is_given_up(
+        self, server: PostgreSQLServer, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a connection that was lost, which is worth waiting for."""
+        monkeypatch.setattr(driver, "driver", lambda: name)
+        monkeypatch.setattr(WATCHDOG, "seconds", 0.5)
+        database = database_of(server.url("postgres"))
+        lock = database.lock(a_holder, print)
+        assert lock is not None
+        assert lock.try_acquire()
+        lock.release()
+        other = database.lock(a_holder, print)
+        assert other is not None
+        assert other.try_acquire()
+        with pytest.raises(DatabaseUnavailable) as raised, hanging(server, database) as connection:
+            database.look(connection)
+        assert raised.value.unreachable
+        other.release()  # waits for nobody either
+        server.go_on()
+        with database.connect() as connection:
+            database.look(connection)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
+from orchestrator.databases.postgresql.watchdog import WATCHDOG
 from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError
 
@@ -90,10 +91,12 @@ def connect(url: URL, **parameters: str) -> Any:
     if driver() == "psycopg":
         # A statement that was prepared would keep its snapshot, and a pooler would not know it.
         ours = {"autocommit": True, "prepare_threshold": None}
-        made = _opened(dialect.dbapi, url, arguments, {**given, **ours})
+        cursor = _timely(dialect.dbapi.Cursor)
+        made = _opened(dialect.dbapi, url, arguments, {**given, **ours, "cursor_factory": cursor})
         version = made.info.server_version
     else:
-        made = _opened(dialect.dbapi, url, arguments, given)
+        cursor = _timely(dialect.dbapi.extensions.cursor)
+        made = _opened(dialect.dbapi, url, arguments, {**given, "cursor_factory": cursor})
         made.autocommit = True
         version = made.server_version
     if version < OLDEST:
@@ -131,6 +134,18 @@ def engine(url: URL, **parameters: str) -> Engine:
 def _dialect(name: str) -> Any:
     kind: Any = URL.create(f"postgresql+{name}").get_dialect()
     return kind(dbapi=kind.import_dbapi())
+
+
+@cache
+def _timely(cursor: Any) -> Any:
+    """A driver's class of cursors, whose server has to answer in time."""
+
+    class Timely(cursor):  # type: ignore[misc] # it is either driver's
+        def execute(self, *statement: Any, **options: Any) -> Any:
+            with WATCHDOG.watching(self.connection):
+                return super().execute(*statement, **options)
+
+    return Timely
 
 
 def ask(connection: Any, statement: str, *values: Any) -> Any:

@@ -113,6 +113,7 @@ class _Display:
         # One reference, replaced as a whole, so that the other thread never sees half of it.
         self._now = _Phase("looking at the database", time.monotonic())
         self._state = ""
+        self._kept_out = ""
         self._began = time.monotonic()
 
     def tell(self, event: Event) -> None:
@@ -123,7 +124,7 @@ class _Display:
             case StateObserved():
                 self._state = f"the database is {printable(event.state)}"
             case LockWaiting() | DdlBlocked():
-                self._now = _Phase(_in_the_way(event), now - event.waited_seconds, "yellow")
+                self._wait(event, now - event.waited_seconds)
             case LockAcquired():
                 self._now = _Phase("looking at the database, under the lock", now)
             case TaskStarted():
@@ -131,14 +132,24 @@ class _Display:
             case RevisionStarted():
                 about = printable(f"{event.revision} {event.description}".strip())
                 text = f"{printable(event.task)} {event.position} of {event.total}: {about}"
-                self._now = _Phase(text, now, "blue", event.position - 1, event.total)
+                done, total = event.position - 1, event.total
+                self._now = _Phase(text, now, "blue", done, total, self._kept_out)
             case RevisionRunning():
                 self._now = replace(self._now, detail=_at(event))
             case RevisionApplied():
+                self._kept_out = ""
                 self._now = replace(self._now, done=event.position, detail="")
             case TaskSucceeded():
                 self._state = ""
                 self._now = _Phase("looking whether it has lasted", now)
+
+    def _wait(self, event: LockWaiting | DdlBlocked, since: float) -> None:
+        if isinstance(event, LockWaiting):
+            self._now = _Phase(_waiting_for(event), since, "yellow")
+        else:
+            by = _blocked(event)
+            self._now = _Phase(_kept_out(event), since, "yellow", detail=by)
+            self._kept_out = f"try {event.attempt + 1}, {by}"
 
     def render(self, console: Console) -> Table:
         phase, state, now = self._now, self._state, time.monotonic()
@@ -177,12 +188,14 @@ def _at(event: RevisionRunning) -> str:
     return f"{phase}{printable(event.statement or '')}"
 
 
-def _in_the_way(event: LockWaiting | DdlBlocked) -> str:
-    if isinstance(event, LockWaiting):
-        return _waiting_for(event)
-    by = ", ".join(blocker(to_jsonable(one)) for one in event.blockers) or "somebody"
+def _kept_out(event: DdlBlocked) -> str:
     again = duration(event.retry_in_seconds)
-    return f"kept out by {by}; try {event.attempt + 1} in {again}: {printable(event.statement)}"
+    return f"kept out; try {event.attempt + 1} in {again}: {printable(event.statement)}"
+
+
+def _blocked(event: DdlBlocked) -> str:
+    by = ", ".join(blocker(to_jsonable(one)) for one in event.blockers) or "somebody"
+    return f"in the way: {by}"
 
 
 def _waiting_for(event: LockWaiting) -> str:

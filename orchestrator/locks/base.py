@@ -20,6 +20,9 @@ class Lock(ABC):
     quick: ClassVar[bool] = True
     poll_seconds: ClassVar[tuple[float, float]] = (0.02, 0.05)
 
+    excludes: bool = True
+    """Whether holding it keeps others out; where it cannot, everybody is let through."""
+
     trouble: str | None = None
     """Why it cannot even be tried for the time being, in the middle of a sentence."""
 

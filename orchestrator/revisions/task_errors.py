@@ -166,7 +166,12 @@ def _told(error: BaseException, secrets: Secrets) -> str:
     # the statement is cut: nobody would find half of a secret.
     statement = secrets.quote(str(getattr(error, "statement", "") or ""))
     shown = f" [{shorten(statement, _STATEMENT_LENGTH)}]" if statement else ""
-    return f"{type(original).__name__}: {told(original, secrets)}{shown}"
+    text = told(original, secrets)
+    # psycopg says it itself; asyncpg keeps it to itself.
+    detail = getattr(original.__cause__, "detail", None)
+    if isinstance(detail, str) and "DETAIL" not in text:
+        text += f"\nDETAIL:  {secrets.quote(detail)}"
+    return f"{type(original).__name__}: {text}{shown}"
 
 
 def _advice(error: BaseException) -> str:

@@ -177,7 +177,7 @@ class Contender:
                 between_tries=between_tries,
                 limiter=self._limiter,
             ) as waited:
-                if waited is not None:
+                if waited is not None and lock.excludes:
                     held_since = time.monotonic()
                     waited_here = self.waited_seconds - before
                     self._emit(LockAcquired(lock=lock.name, waited_seconds=waited_here))

@@ -70,6 +70,8 @@ class Milestones:
             self._holder = event.holder or self._holder
             at = self._holder.revision if self._holder is not None else None
             revision = f", at revision {at}" if at else ""
+            if self._holder is not None and self._holder.blocked_by:
+                revision += f", kept out by {self._holder.blocked_by}"
             self._tell(
                 f"waiting for {_process(self._holder)}{revision}: "
                 f"{event.waited_seconds:.0f} s so far"

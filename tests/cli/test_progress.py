@@ -13,14 +13,16 @@ from rich.console import Console
 from orchestrator.cli import progress
 from orchestrator.cli.progress import show
 from orchestrator.events import (
+    DdlBlocked,
     Event,
     LockWaiting,
+    RevisionApplied,
     RevisionStarted,
     RunCancelled,
     RunStarted,
     TaskStarted,
 )
-from orchestrator.results import Holder
+from orchestrator.results import Blocker, Holder
 from tests.journals import FIRST_START, RunOfOneProcess, Told, led, waited
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +182,38 @@ async def test_while_it_migrates_it_says_how_far_it_is() -> None:
     assert "upgrade 2 of 5: 8c40 cascade" in shown
     assert "4 to go" in shown
     assert "━" in shown
+
+
+async def test_what_was_in_the_way_is_told_at_the_next_try() -> None:
+    """Between two tries the display would look as if all were well."""
+    display = progress._Display()
+    started = RevisionStarted(task="upgrade", revision="r2", description="", position=1, total=1)
+    by = Blocker(pid=5, user="u", application="report", state=None, since=None, query=None)
+    blocked = DdlBlocked(
+        task="upgrade",
+        revision="r2",
+        statement="ALTER TABLE t",
+        attempt=1,
+        waited_seconds=2.0,
+        retry_in_seconds=0.5,
+        blockers=(by,),
+    )
+
+    def shown(event: Event) -> str:
+        display.tell(event)
+        console, written = a_console(terminal=True)
+        console.print(display.render(console))
+        return ESCAPE_SEQUENCE.sub("", written.getvalue())
+
+    assert "report" not in shown(started)
+    assert "ALTER TABLE t" in shown(blocked)
+    assert "try 2, in the way: " in shown(started)
+    assert "report" in shown(started)
+    applied = RevisionApplied(
+        task="upgrade", revision="r2", description="", position=1, total=1, duration_seconds=1.0
+    )
+    shown(applied)
+    assert "in the way" not in shown(started)
 
 
 @pytest.mark.parametrize("columns", [30, 80])

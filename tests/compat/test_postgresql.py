@@ -410,3 +410,21 @@ def test_an_applications_pool_is_left_alone(
     assert ended.returncode == 0, ended.stderr
     assert ("TaskFailed" in ended.stdout) is (ends != "well"), ended.stdout + ended.stderr
     assert left_behind(server, names[0]) == 0
+
+
+@pytest.mark.parametrize("kind", ["own engine", "asyncpg"])
+def test_an_error_says_what_the_server_says(
+    tmp_path: Path, server: PostgreSQLServer, names: tuple[str, str], kind: str
+) -> None:
+    """Its detail, too, whatever the driver makes of it."""
+    project = project_of(tmp_path, kind)
+    doubled = 'op.execute("CREATE UNIQUE INDEX u ON artists (kind)")'
+    project.revision("r5", "r4", doubled, "pass")
+    url = server.url(names[0], f"postgresql+{KINDS[kind][0]}")
+    ended = project.run(
+        "run", "--json", APP_URL=url, ORCHESTRATOR_DATABASE_URL=url, ORCHESTRATOR_LOG="off"
+    )
+    assert ended.code == 1
+    message = ended.json["error"]["message"]
+    assert "DETAIL:  Key (kind)=(solo) is duplicated." in message, message
+    assert message.count("DETAIL") == 1

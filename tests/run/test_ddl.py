@@ -224,6 +224,32 @@ def test_a_limit_of_somebody_else_wins(blocking: Blocking, of: str) -> None:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("of", ["the database", "env.py", "the revision"])
+def test_no_limit_of_somebody_else_wins(blocking: Blocking, of: str) -> None:
+    """Who has said that it waits as long as it takes is taken at his word."""
+    sets = 'op.execute("SET LOCAL lock_timeout = 0")\n' if of == "the revision" else ""
+    blocking.project.revision("r2", "r1", sets + ALTERS)
+    with psycopg.connect(blocking.conninfo, autocommit=True) as other:
+        if of == "the database":
+            name = blocking.url.rpartition("/")[2]
+            other.execute(f"ALTER DATABASE {name} SET lock_timeout = 0")
+    if of == "env.py":
+        env = blocking.project.path / "migrations" / "env.py"
+        first = "connection.exec_driver_sql('SET lock_timeout = 0'); connection.commit()"
+        changed = env.read_text().replace(
+            "context.configure(", f"{first}\n    context.configure(", 1
+        )
+        assert first in changed
+        env.write_text(changed)
+    blocking.read()
+    timer = threading.Timer(1.0, blocking.reader.rollback)
+    timer.start()
+
+    assert blocking.run().led
+    assert blocking.of(DdlBlocked) == []
+    timer.join()
+
+
 def test_none_waits_as_stock_alembic_does(blocking: Blocking) -> None:
     """With 0 there is no limit, and no try but the one."""
     blocking.project.revision("r2", "r1", ALTERS)

@@ -102,6 +102,14 @@ def test_a_database_that_is_busy_is_told_of() -> None:
     assert lines[0] == "waiting for the database, as it is read: 3 s so far"
 
 
+def test_who_keeps_the_leader_out_is_told_to_those_who_wait() -> None:
+    """The leader's own log has it; theirs is the one that is read."""
+    blocked = replace(HOLDER, blocked_by="pid 5")
+    lines = told((0, STARTED), (9, waiting(9.0, blocked)), (10, ready("2", led=False, waited=9.0)))
+
+    assert lines[0] == "waiting for pid 412, at revision 0003, kept out by pid 5: 9 s so far"
+
+
 def test_a_wait_before_leading_is_not_work() -> None:
     """What was waited is told apart from what was worked."""
     lines = told(

@@ -152,6 +152,9 @@ def test_one_at_a_time_in_transaction_mode(
     assert left(server) == 0
     warnings = [line for one in ended for line in one.json["warnings"]]
     assert any("`direct_url`" in line for line in warnings)
+    journals = "".join(path.read_text() for path in tmp_path.glob("host*/journal.jsonl"))
+    assert '"lock":"file"' in journals.replace(" ", "")
+    assert '"lock":"server"' not in journals.replace(" ", "")  # there is none that is held
 
 
 def run(project: Project, **variables: str) -> Any:

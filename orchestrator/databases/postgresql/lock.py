@@ -72,7 +72,6 @@ class PostgreSQLLock(Lock):
         self._database = database
         self._holder = holder
         self._warn = warn
-        self._pooled = False
         self._one_at_a_time = threading.RLock()
         self._connection: Any = None
         self._held: Keeper | None = None
@@ -151,7 +150,7 @@ class PostgreSQLLock(Lock):
         try:
             if self._connection is None:
                 self._open()
-            if self._pooled:
+            if not self.excludes:
                 return True
             (taken,) = driver.ask(
                 self._connection, f"SELECT pg_try_advisory_lock({NAMESPACE}, {LEADER})"
@@ -182,8 +181,8 @@ class PostgreSQLLock(Lock):
                 setting="database_url",
                 denied=True,
             )
-        self._pooled = pooling(self._connection, pid, self._database.url) == "transaction"
-        if not self._pooled:
+        self.excludes = pooling(self._connection, pid, self._database.url) != "transaction"
+        if self.excludes:
             driver.ask(self._connection, _SETTINGS)
             return
         self._warn(

@@ -30,7 +30,13 @@ _DDL: Final = frozenset(
         "TRUNCATE",
     }
 )
+_SETS: Final = re.compile(r"\block_timeout\b", re.IGNORECASE)
 _NONE: Final = "0"
+_IS_SET: Final = (
+    "SELECT setting = '0' AND source NOT IN ('default', 'configuration file') "
+    "FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'"
+)
+"""Whether somebody wants to wait as long as it takes, for the role, the database, the session."""
 _CHANGE: Final = (
     "SELECT CASE WHEN current_setting('lock_timeout') IN (%s, '0') "
     "THEN set_config('lock_timeout', %s, true) END"
@@ -64,6 +70,7 @@ class DdlLimit:
         """Whether a limit of ours holds now."""
         self._is_known = True
         self._is_others = False
+        self._unlimited: bool | None = None
 
     def begin(self) -> None:
         """A transaction has begun: what was set for the last one is not set any more."""
@@ -78,6 +85,11 @@ class DdlLimit:
         """Limit this statement, or let it wait."""
         if not self._milliseconds or self._is_others:
             return
+        if _SETS.search(statement):
+            # Whatever it sets is meant, for as long as the transaction lasts.
+            self.end()
+            self._is_others, self._unlimited = True, None
+            return
         word = _first_word(statement)
         if word in _OF_TRANSACTIONS:
             # What was set since a savepoint may be undone.
@@ -88,6 +100,11 @@ class DdlLimit:
             self._change(wanted=wanted)
 
     def _change(self, *, wanted: bool) -> None:
+        if self._unlimited is None:  # nothing of ours is set yet
+            (self._unlimited,) = self._ask(_IS_SET)
+        if self._unlimited:
+            self._is_others = True
+            return
         ours = self._ours or self._milliseconds
         (now,) = self._ask(_CHANGE, ours, self._milliseconds if wanted else _NONE)
         self._is_known = True

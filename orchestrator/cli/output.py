@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -21,11 +22,12 @@ from orchestrator.databases.secrets import redacted
 from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError, OrchestratorError
 from orchestrator.results import RunReport, to_jsonable
-from orchestrator.settings import nearly_settings
+from orchestrator.settings import Settings, nearly_settings
 
 Hide = Callable[[str], str]
 INTERRUPTED: Final = 128 + signal.SIGINT
 _STDOUT: Final = 1
+_SLOW_SECONDS: Final = 2.0
 
 
 def stdout() -> Console:
@@ -204,3 +206,20 @@ def stopped_before_running(command: str) -> RunReport:
         duration_seconds=0.0,
         error=None,
     )
+
+
+@contextmanager
+def word_if_slow(settings: Settings) -> Iterator[None]:
+    """Say, while the block lasts for long, what it may be that it waits for."""
+    seconds = settings.connect_timeout_seconds
+    text = (
+        f"Still looking. A database that does not answer is waited for, {seconds:g} s at most "
+        "(`connect_timeout_seconds`)."
+    )
+    timer = threading.Timer(_SLOW_SECONDS, lambda: stderr().print(text))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

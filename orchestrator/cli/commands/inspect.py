@@ -20,6 +20,7 @@ from orchestrator.cli.output import (
     stderr,
     stdout,
     stdout_kept_clean,
+    word_if_slow,
 )
 from orchestrator.results import Inspection, LockReport, Preview, Revision
 
@@ -51,7 +52,7 @@ def status(
         orchestrator = make_orchestrator(where)
         print_remarks()
         hiding.append(orchestrator.resources.hide)
-        with stdout_kept_clean():
+        with stdout_kept_clean(), word_if_slow(orchestrator.settings):
             inspection = anyio.run(orchestrator.inspect)
     if looking.json:
         print_json(inspection)
@@ -88,7 +89,7 @@ def plan(
         async def preview() -> Preview:
             return await orchestrator.plan(sql=sql, downgrade=downgrade)
 
-        with stdout_kept_clean():
+        with stdout_kept_clean(), word_if_slow(orchestrator.settings):
             found = anyio.run(preview)
         if sql and not looking.json:
             print_sql(found.sql or "")

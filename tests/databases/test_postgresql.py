@@ -493,7 +493,7 @@ class TestLock:
         monkeypatch.setattr(driver, "ask", generous)
         lock = database_of(url).lock(a_holder, print)
         assert lock is not None
-        with pytest.raises(ConfigurationError, match="grants one advisory lock to two"):
+        with pytest.raises(ConfigurationError, match="grants one lock to two"):
             lock.try_acquire()
         lock.release()
 

@@ -1,0 +1,210 @@
+"""A MariaDB server of the tests' own, from the distribution's packages where they are."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+DEADLINE_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
+USER = "app"
+PASSWORD = "s3cret-enough"
+SETTINGS = (
+    "--bind-address=127.0.0.1",
+    "--skip-name-resolve",
+    "--max-connections=200",
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--skip-log-bin",
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def find_mariadb() -> str | None:
+    """The server's program, which is in no user's path; None where it is not installed."""
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+class MariaDBServer:
+    """A running server; `stop` ends it, and so does the end of this process, however it comes."""
+
+    def __init__(self, *settings: str) -> None:
+        program = find_mariadb()
+        assert program is not None
+        self._program = program
+        self._settings = settings
+        self._directory = Path(tempfile.mkdtemp(prefix="mariadb-"))
+        self._directory.chmod(0o755)  # root hands the rest of it to another user
+        self._numbers = count()
+        data = self._data = self._directory / "data"
+        data.mkdir(mode=0o700)
+        self._who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(data, nobody.pw_uid, nobody.pw_gid)
+        subprocess.run(
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--innodb-log-file-size=8M",
+            ],
+            check=True,
+            capture_output=True,
+            **self._who,
+        )
+        self.port = _free_port()
+        self._process = self._start()
+        self._wait_until_ready()
+        for statement in (
+            f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'",
+            f"GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION",
+        ):
+            self.execute(statement)
+
+    def kill(self) -> None:
+        """Kill the server, as a host that loses power does."""
+        self._process.kill()
+        self._process.wait(DEADLINE_SECONDS)
+
+    def ensure(self) -> None:
+        """Start it again, where it was killed, and let it go on, where it was paused."""
+        self.go_on()
+        if self._process.poll() is not None:
+            self._process = self._start()
+        self._wait_until_ready()
+
+    def pause(self) -> None:
+        """Let it do nothing, and close nothing, until `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+
+    def url(self, database: str, driver: str = "mysql+pymysql") -> str:
+        """The URL of one of its databases."""
+        return f"{driver}://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+
+    def connect(self, database: str | None = None, user: str = "root") -> Any:
+        """A connection in autocommit; of root's, who has no password here."""
+        return pymysql.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=user,
+            password="" if user == "root" else PASSWORD,
+            database=database,
+            autocommit=True,
+            connect_timeout=5,
+        )
+
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        """What a statement gives, as root."""
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The name of a database of one's own, dropped at the end of the block."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        try:
+            yield name
+        finally:
+            for (number,) in self.execute(
+                f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
+            ):
+                with suppress(pymysql.Error):
+                    self.execute(f"KILL {number}")  # it would keep the tables
+            self.execute(f"DROP DATABASE {name}")
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (self._directory / "log").read_text(errors="replace")
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        self.go_on()
+        self._process.kill()
+        self._process.wait(DEADLINE_SECONDS)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with (self._directory / "log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    self._program,
+                    "--no-defaults",
+                    f"--datadir={self._data}",
+                    f"--socket={self._data}/s",
+                    f"--port={self.port}",
+                    *SETTINGS,
+                    *self._settings,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls nothing that takes a lock
+                **self._who,
+            )
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            assert self._process.poll() is None, self.log
+            try:
+                self.execute("SELECT 1")
+                return
+            except pymysql.err.OperationalError:
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.01)
+
+
+@cache
+def shared_mariadb() -> MariaDBServer:
+    """The server of this process, for all its tests.
+
+    Skips where it is not installed; under CI that is a failure.
+    """
+    if find_mariadb() is None:
+        if os.environ.get("CI"):
+            pytest.fail("MariaDB is not installed: `.ci/run` does it")
+        pytest.skip("MariaDB is not installed (Debian: mariadb-server)")
+    server = MariaDBServer()
+    atexit.register(server.stop)
+    return server
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator.results import Holder, to_jsonable
+from orchestrator.databases.telling import read_told
+from orchestrator.results import Holder
 
 NAMESPACE: Final = -1187754793
 """The first key of ours, from the project's name."""
@@ -21,7 +19,6 @@ FENCE: Final = 2
 _NAME_BYTES: Final = 63
 """As much of an `application_name` as the server keeps."""
 _NAMED: Final = re.compile(r"orchestrator (\w+) (\d+) ([0-9a-f]+) (.*)")
-_TOLD: Final = "/* orchestrator "
 HOLDER: Final = """
     SELECT a.application_name, a.query
     FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)
@@ -45,21 +42,11 @@ def session_name(holder: Holder) -> str:
     return whole.encode("ascii", "replace")[:_NAME_BYTES].decode()
 
 
-def told_holder(holder: Holder) -> str:
-    """The same in full, before a query: what those may read who are the same user."""
-    return f"{_TOLD}{json.dumps(to_jsonable(holder)).replace('/', chr(92) + '/')} */"
-
-
 def read_holder(name: str, query: str) -> Holder | None:
     """Who a session of ours says that it is; None of any other."""
-    if query.startswith(_TOLD):
-        with suppress(ValueError, TypeError, KeyError):
-            values = json.loads(query.removeprefix(_TOLD).partition(" */")[0])
-            names = {field.name for field in fields(Holder)}
-            known = {name: value for name, value in values.items() if name in names}
-            since = datetime.fromisoformat(known.pop("since")).astimezone(UTC)
-            if all(isinstance(value, str | int | None) for value in known.values()):
-                return Holder(**known, since=since)
+    told = read_told(query)
+    if told is not None:
+        return told
     named = _NAMED.fullmatch(name)
     if named is None:
         return None

@@ -17,10 +17,10 @@ from orchestrator.databases.postgresql.holder import (
     NAMESPACE,
     read_holder,
     session_name,
-    told_holder,
 )
 from orchestrator.databases.postgresql.pooler import pooling
 from orchestrator.databases.server_lock import ServerLock
+from orchestrator.databases.telling import told_holder
 from orchestrator.errors import ConfigurationError, by_setting
 from orchestrator.results import Holder
 

@@ -199,6 +199,10 @@ class Database(ABC):
         intact is not said: that is known to who knows what was committed.
         """
 
+    def explain_own(self, error: BaseException) -> DatabaseUnavailable | None:
+        """The same of a connection of our own, on which nothing should be waited for."""
+        return self.explain(error)
+
     def advice(self, error: BaseException) -> str | None:
         """What to do about what this kind of database cannot do; None where it is not that."""
         del error
@@ -221,6 +225,11 @@ class Database(ABC):
         """The number by which a server knows a connection; None where there is no server."""
         del connection
         return None
+
+    def is_at_work(self, connection: Connection, session: int) -> bool:
+        """Whether a session, whose client may have gone, still has a pass's work in hand."""
+        del connection, session
+        return False
 
     def cancel(self, session: int) -> bool:
         """End the statement that a session of the server's is at; whether that was done."""

@@ -68,7 +68,7 @@ class ServerLock(Lock):
                 taken = self._try()
             except DatabaseUnavailable as error:
                 self._close()
-                if not error.unreachable:
+                if not error.is_worth_waiting:
                     raise
                 self.trouble = error.reason
                 return False
@@ -175,7 +175,7 @@ class ServerLock(Lock):
         except (ConfigurationError, DatabaseUnavailable):
             raise
         except Exception as error:
-            unavailable = self._database.explain(error)
+            unavailable = self._database.explain_own(error)
             if unavailable is None:
                 raise
             raise unavailable from error

@@ -172,6 +172,8 @@ class _Pass:
         self._transaction.abandon()
         if isinstance(self._failure, (StepFailed, OrchestratorError)):
             self._failure.committed = self._transaction.committed
+        if isinstance(self._failure, StepFailed):
+            self._failure.divided = self._transaction.divided
 
     def _migrate(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
         """What Alembic takes as `fn`: called by `context.run_migrations()`."""
@@ -242,7 +244,7 @@ class _Pass:
             patience=self._options.patience,
             limit_seconds=self._options.ddl_lock_seconds if self._options.ddl_retry_seconds else 0,
         )
-        transaction.committed = stock  # for all that is known
+        transaction.committed = transaction.divided = stock  # for all that is known
         if self._rehearse:
             return transaction
         self._transaction = transaction

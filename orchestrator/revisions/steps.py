@@ -12,7 +12,7 @@ from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.revisions.environment_context import PassOptions
 from orchestrator.revisions.forked import forked_children_ended
 from orchestrator.revisions.scripts import Step
-from orchestrator.revisions.transactions.base import RolledBack, Transaction, WayOut
+from orchestrator.revisions.transactions.base import Aborted, RolledBack, Transaction, WayOut
 
 
 class NeedsOwnTransactions(WayOut):
@@ -33,7 +33,7 @@ class StepFailed(Exception):
         super().__init__(str(error))
         self.step = step
         self.error = error
-        self.committed = False
+        self.committed = self.divided = False
         self.advice = advice
         self.swallowed = False
 
@@ -67,6 +67,8 @@ def _watched(
             # A child of it must not even unwind: `env.py` would end its parent's transaction.
             with forked_children_ended():
                 migrate(**arguments)
+            if transaction.aborted:
+                raise Aborted  # whatever the revision made of that
             _end_well(step, transaction, context, options)
         except (WayOut, Interrupted, KeyboardInterrupt):
             raise

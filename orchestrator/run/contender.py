@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from orchestrator.databases.patience import still
+from orchestrator.databases.patience import AT_ONCE, still
 from orchestrator.databases.secrets import redacted
 from orchestrator.decision.job import Command, Job
 from orchestrator.errors import (
@@ -77,7 +76,7 @@ class Contender:
             self._job,
             adopts_failures=self._settings.on_peer_failure == "fail",
             settings=self._resources.settings_digest,
-            probe=partial(self._probe, under_lock=False),
+            probe=self._glance,
             fingerprint=self._fingerprint,
             see=self._see,
         )
@@ -267,6 +266,16 @@ class Contender:
                 raise
             return None
         return self._told(ready, under_lock=under_lock)
+
+    async def _glance(self) -> Ended | None:
+        """The same in the middle of a wait, which has a deadline of its own."""
+        try:
+            ready = await in_thread(lambda _: probe_known(self._resources, AT_ONCE), self._limiter)
+        except DatabaseUnavailable as error:
+            if not error.is_worth_waiting:
+                raise
+            return None
+        return self._told(ready, under_lock=False)
 
     async def _look(self, *, under_lock: bool) -> Ended | None:
         """The end of the run, if there is nothing to do: found the long way."""

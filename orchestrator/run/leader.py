@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.databases.patience import patiently
 from orchestrator.decision.job import Command, Job
 from orchestrator.decision.state import Observation
-from orchestrator.errors import Interrupted, OrchestratorError, by_setting
+from orchestrator.errors import (
+    DatabaseUnavailable,
+    Interrupted,
+    OrchestratorError,
+    by_setting,
+)
 from orchestrator.events import DdlBlocked, Event, TaskFailed
 from orchestrator.results import Ended
 from orchestrator.run.heartbeat import Heartbeat
@@ -53,6 +58,8 @@ class Leader:
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
         self._transaction: Transaction | None = None
+        self._session: int | None = None
+        self._lost_session: int | None = None
         self._aborted = False
 
     def abort(self) -> bool:
@@ -64,8 +71,12 @@ class Leader:
         transaction = self._transaction
         if transaction is None:
             return False
-        self._aborted = True
-        return transaction.cancel()
+        # Before it is: a revision that keeps that to itself must not end well.
+        self._aborted = transaction.aborted = True
+        cancelled = transaction.cancel()
+        if not cancelled:
+            self._aborted = transaction.aborted = False
+        return cancelled
 
     def lead(self, cancellation: Cancellation) -> Ended:
         """Do the job, and prove it on a fresh connection.
@@ -180,7 +191,9 @@ class Leader:
             failure = None
         except Exception as error:  # noqa: BLE001 - whatever it is, the proof comes first
             failure = error
-            if self._aborted and not getattr(error, "committed", False):
+            if self._is_lost(error):
+                self._lost_session = self._session
+            if self._aborted and not _has_divided(error):
                 self.outcome.cancelled, failure = True, None
         if not existed:
             self._database.discard_empty()
@@ -188,7 +201,7 @@ class Leader:
 
     @contextmanager
     def _attend(self, heartbeat: Heartbeat, transaction: Transaction) -> Iterator[None]:
-        self._transaction = transaction
+        self._transaction, self._session = transaction, transaction.session
         try:
             with heartbeat.attending(transaction):
                 yield
@@ -219,6 +232,14 @@ class Leader:
 
         def ask() -> Found:
             with database.connect() as connection:
+                if self._lost_session and database.is_at_work(connection, self._lost_session):
+                    # It may be at the very commit.
+                    raise DatabaseUnavailable(
+                        f"The server goes on with what was begun in {database.shown_url}.",
+                        url=database.shown_url,
+                        busy=True,
+                        reason="the server has not ended the work whose connection was lost",
+                    )
                 database.act_as(connection, known.role)
                 table, schema = known.version_table, known.version_table_schema
                 versions = database.version_rows(connection, table, schema) or ()
@@ -230,9 +251,18 @@ class Leader:
 
         return patiently(ask, self._resources.patience(emit=self._emit))
 
+    def _is_lost(self, error: Exception) -> bool:
+        cause = getattr(error, "error", error)
+        if isinstance(cause, DatabaseUnavailable):
+            return cause.unreachable
+        told = self._database.explain(cause)
+        return told is not None and told.unreachable
+
     def _told(self, proof: Proof, error: Exception) -> OrchestratorError:
         """The error as the caller gets it; the failed task is told as an event, too."""
         raised = proof.explained(error)
+        if self._aborted:
+            raised.scripts_failed = False  # it is nobody else's failure
         task = self.outcome.task
         if task is not None:
             report = raised.report()
@@ -262,3 +292,8 @@ class Leader:
         heads.store(
             replace(known, versions=ended.versions), scripts.locations(), scripts.fingerprint
         )
+
+
+def _has_divided(error: Exception) -> bool:
+    """Whether what failed has committed a part of itself, as far as that is known."""
+    return bool(getattr(error, "divided", getattr(error, "committed", False)))

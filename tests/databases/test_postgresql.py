@@ -553,7 +553,7 @@ class TestServerThatHangs:
     ) -> None:
         """As a connection that was lost, which is worth waiting for."""
         monkeypatch.setattr(driver, "driver", lambda: name)
-        monkeypatch.setattr(WATCHDOG, "seconds", 0.5)
+        monkeypatch.setattr(WATCHDOG, "lost_seconds", 0.5)
         database = database_of(server.url("postgres"))
         lock = database.lock(a_holder, print)
         assert lock is not None

@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from orchestrator.databases.postgresql.holder import NAMESPACE
+from orchestrator.databases.postgresql.holder import FENCE, NAMESPACE
 
 TABLES: Final = sa.text(
     """
@@ -54,6 +54,17 @@ SEES: Final = sa.text(
     """
 ).bindparams(namespace=NAMESPACE % 2**32)
 """Whether an advisory lock of ours is held in this database."""
+
+HAS_FENCE: Final = sa.text(
+    """
+    SELECT EXISTS (
+      SELECT FROM pg_catalog.pg_locks
+      WHERE locktype = 'advisory' AND classid::bigint = :namespace AND objid::bigint = :fence
+        AND pid = :pid
+    )
+    """
+).bindparams(namespace=NAMESPACE % 2**32, fence=FENCE)
+"""Whether a session is at the work of a pass."""
 
 BLOCKERS: Final = sa.text(
     """

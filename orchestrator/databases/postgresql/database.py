@@ -102,7 +102,7 @@ class PostgreSQL(Database):
             try:
                 yield connection
             except DBAPIError as error:
-                unavailable = self.explain(error)
+                unavailable = self.explain_own(error)
                 if unavailable is None:
                     raise
                 raise unavailable from error
@@ -184,7 +184,15 @@ class PostgreSQL(Database):
         """By `SET ROLE`."""
         if role is not None:
             name = connection.dialect.identifier_preparer.quote_identifier(role)
-            connection.exec_driver_sql(f"SET ROLE {name}")
+            try:
+                connection.exec_driver_sql(f"SET ROLE {name}")
+            except DBAPIError as error:
+                raise DatabaseUnavailable(
+                    f"env.py acts as the role {role} in {self.shown_url}, and the user of the URL "
+                    f"may not, or not any more: {told(error.orig or error, self.secrets)}. Let an "
+                    f"administrator `GRANT {name} TO` that user.",
+                    url=self.shown_url,
+                ) from error
 
     def same_as(self, connection: Connection) -> bool:
         """Whether the server shows it a lock that is held here, however both spell the URL."""
@@ -208,6 +216,10 @@ class PostgreSQL(Database):
         """By SQLSTATE, and by what the drivers say of a connection that has ended."""
         return errors.explain(error, self)
 
+    def explain_own(self, error: BaseException) -> DatabaseUnavailable | None:
+        """Also that it was not answered in time."""
+        return self.explain(error) or errors.kept_waiting(error, self)
+
     def leader(self, connection: Connection) -> tuple[bool, Holder | None]:
         """Who holds the lock, or works without it."""
         row = connection.exec_driver_sql(HOLDER, HELD).first()
@@ -216,6 +228,11 @@ class PostgreSQL(Database):
     def session(self, connection: Connection) -> int:
         """The process of the server that serves the connection."""
         return driver.server_pid(connection)
+
+    def is_at_work(self, connection: Connection, session: int) -> bool:
+        """By the fence."""
+        found = connection.execute(catalogue.HAS_FENCE, {"pid": session}).scalar_one()
+        return bool(found)
 
     def cancel(self, session: int) -> bool:
         """Whatever its driver: by a connection of our own, which is tried for two seconds."""

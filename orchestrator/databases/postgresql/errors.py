@@ -21,9 +21,10 @@ NO_TABLE: Final = ("42P01", "3F000")
 NO_RIGHT: Final = "42501"
 DUPLICATE: Final = "42P04"
 READ_ONLY: Final = "25006"
+_TAKEN_BACK: Final = ("57014", "55P03")
 _TOO_MANY: Final = "53300"
-_GOING: Final = ("57P01", "57P02", "57P03")
-"""The server, or its connection, is being shut down; or it starts up."""
+_GOING: Final = ("57P01", "57P02", "57P03", "57P05", "25P03")
+"""The server, or its connection, is being shut down, as idle, too; or it starts up."""
 
 _SILENT: Final = "the server does not answer"
 _STARTING: Final = "the server is starting up or shutting down"
@@ -102,8 +103,9 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
         reason = _FULL
     elif code == READ_ONLY:
         return DatabaseUnavailable(
-            f"The database {database.shown_url} can only be read: its server is a replica, or is "
-            "set to read-only. Name the primary.",
+            f"The database {database.shown_url} can only be read: its server is a replica, or "
+            "`default_transaction_read_only` is set. Name the primary, or take that back for the "
+            "user or the database.",
             url=database.shown_url,
         )
     else:
@@ -115,6 +117,20 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
         url=database.shown_url,
         unreachable=True,
         reason=reason,
+    )
+
+
+def kept_waiting(error: BaseException, database: Database) -> DatabaseUnavailable | None:
+    """Why a small question of our own was not answered in time; None for any other error."""
+    if sqlstate(error) not in _TAKEN_BACK:
+        return None
+    text = _one_line(told(getattr(error, "orig", None) or error, database.secrets))
+    return DatabaseUnavailable(
+        f"The database {database.shown_url} did not answer in time: {text.rstrip('.')}. Somebody "
+        "may have locked the version table, as a migration does that changes it.",
+        url=database.shown_url,
+        busy=True,
+        reason="it does not answer in time; somebody may have locked the version table",
     )
 
 

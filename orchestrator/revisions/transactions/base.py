@@ -26,6 +26,13 @@ class RolledBack(TransactionError):
         super().__init__("the migration rolled its transaction back")
 
 
+class Aborted(TransactionError):
+    """A revision went on as if it had not been stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was stopped in the middle of the revision")
+
+
 class WayOut(BaseException):
     """Leaves a pass, through Alembic and `env.py`, and is no error: rolls back all of it."""
 
@@ -80,6 +87,10 @@ class Transaction:
         limit_seconds: float = 0.0,
     ) -> None:
         self.committed = False
+        self.divided = False
+        """Whether the step in hand has, or may have, committed a part of its work."""
+        self.aborted = False
+        """Whether the run was stopped in its middle, so that no step may end well."""
         self.limit_seconds = limit_seconds
         self.running: Running | None = None
         """What is executed at this moment."""
@@ -152,6 +163,8 @@ class Transaction:
 
     def advice(self, error: BaseException) -> str | None:
         """What to do about an error of a revision, of transaction or database."""
+        if self.aborted:
+            return "The next start runs that revision again from its beginning."
         return self._database.advice(error)
 
     def _listen(self, name: str, listener: Callable[..., Any]) -> None:

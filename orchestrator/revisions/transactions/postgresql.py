@@ -33,6 +33,7 @@ from orchestrator.revisions.transactions.postgresql_ddl import (
     LOCK_NOT_AVAILABLE,
     DdlLimit,
     ends_transaction,
+    is_ddl,
 )
 
 _KEY: Final = f"{NAMESPACE}, {FENCE}"
@@ -92,7 +93,6 @@ class PostgreSQLTransaction(Transaction):
         self._of_session = False
         self._in_transaction = True
         self._in_step = False
-        self._divided = False
         self._checked = ""
         self._pooled = False
         self._asked = 0
@@ -155,7 +155,7 @@ class PostgreSQLTransaction(Transaction):
         """
         code = sqlstate(error)
         limited = code == LOCK_NOT_AVAILABLE and self._limit.is_on
-        if self._divided or not self.limit_seconds or not (limited or code == DEADLOCK):
+        if self.divided or not self.limit_seconds or not (limited or code == DEADLOCK):
             return None
         statement = str(getattr(error, "statement", None) or "")
         return Blocked(blanked(statement), self.blockers)
@@ -188,7 +188,7 @@ class PostgreSQLTransaction(Transaction):
         elif self._pooled:
             raise NotFenced
         else:
-            self._divided = True
+            self.divided = True
             self._take_session()
 
     def _on_begin(self, _: Connection) -> None:
@@ -198,13 +198,15 @@ class PostgreSQLTransaction(Transaction):
         self._kept_before = self.committed
         super()._on_commit(connection)
         # Alembic's own, between two, keeps the version row with the work.
-        self._divided = self._in_step
+        self.divided = self._in_step
         if self._pooled:
             self._rows = self._version_rows()
         else:
             self._take_session()
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        if not self._in_transaction and (self._in_step or is_ddl(statement)):
+            self.committed = True  # by itself, when it has ended
         if self._in_step and self._in_transaction:
             if self._pooled and ends_transaction(statement):
                 raise NotFenced
@@ -225,7 +227,7 @@ class PostgreSQLTransaction(Transaction):
         (still,) = self._ask(_IS_MARKED)
         if still:
             return
-        self.committed = self._divided = True
+        self.committed = self.divided = True
         self._limit.begin()
         self._take_session()
 

@@ -199,6 +199,11 @@ class Database(ABC):
         intact is not said: that is known to who knows what was committed.
         """
 
+    def is_hidden(self, connection: Connection, table: str, schema: str | None) -> bool:
+        """Whether connections of our own may not read a table that `env.py`'s may."""
+        del connection, table, schema
+        return False
+
     def explain_own(self, error: BaseException) -> DatabaseUnavailable | None:
         """The same of a connection of our own, on which nothing should be waited for."""
         return self.explain(error)

@@ -48,8 +48,9 @@ class Keeper:
                     self._ping()
         except Exception as error:  # noqa: BLE001 - whatever it is, the session is of no use
             if not self._stopped.is_set():
-                text = " ".join(str(error).split())
+                text = " ".join(str(error).split()).rstrip(".")
                 self._lost(
-                    f"The server lock was lost while this run works: {text}. The work goes on: "
-                    "its own connection keeps all others out for as long as it lasts."
+                    f"The server lock was lost while this run works: {text}. The work goes on if "
+                    "its own connection is still there, and keeps all others out for as long as "
+                    "that lasts."
                 )

@@ -185,7 +185,12 @@ class ServerLock(Lock):
 
     def _see_that_it_excludes(self) -> None:
         """Some servers that speak the protocol grant every lock to everybody."""
-        other = self._connect()
+        try:
+            other = self._connect()
+        except DatabaseUnavailable as error:
+            if error.unreachable:
+                error.reason = f"{error.reason}, and a run needs a second one"
+            raise
         try:
             if self._take(other):
                 self._free(other)

@@ -65,6 +65,24 @@ class Environment:
                 setting="database_url",
             )
 
+    def check_can_be_proved(self, database: Database) -> None:
+        """Raise `ConfigurationError` where connections of ours may not read the version table.
+
+        Called when there is one, and before anything is done.
+        """
+        if not database.is_hidden(self.connection, self.version_table, self.version_table_schema):
+            return
+        own, others = database.url.username, self.connection.engine.url.username
+        raise ConfigurationError(
+            f"{self.scripts.directory.env_py_location} connects to {database.shown_url} as "
+            f"{others}, and {own}, the user of the orchestrator's URL, may not read the version "
+            "table: nothing could be proved, and no later start could tell that there is nothing "
+            f"to do. Nothing was changed. Name the same user in both ({by_setting('database_url')},"
+            f" or {by_setting('direct_url')}), or let {others} `GRANT SELECT ON "
+            f"{self.version_table} TO {own}`.",
+            setting="database_url",
+        )
+
     @property
     def version_table(self) -> str:
         """The name of the table that holds the version rows."""

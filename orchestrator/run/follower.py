@@ -14,13 +14,15 @@ from orchestrator.databases.patience import still
 from orchestrator.decision.job import Policy
 from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
 from orchestrator.host.peers import Peers
-from orchestrator.results import AppliedRevision, Ended
+from orchestrator.results import AppliedRevision, Ended, Holder
 from orchestrator.run.resources import Resources
-from orchestrator.run.threads import in_thread
+from orchestrator.run.threads import Cancellation, in_thread
 from orchestrator.run.watch import Watch
 
 _SHORTEST_SECONDS: Final = 0.25
 _LONGEST_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 2.0
+"""How often a server is asked who leads."""
 
 
 class Follower:
@@ -38,6 +40,8 @@ class Follower:
         self._watch = Watch(resources, policy)
         self._peers = peers
         self._limiter = limiter
+        self._leader: Holder | None = None
+        self._next_look_seconds = 0.0
         self._busy: DatabaseUnavailable | None = None
         """Why the last look saw nothing."""
 
@@ -54,9 +58,9 @@ class Follower:
             self.waited_seconds = time.monotonic() - began
             left = self._timeout_seconds - self.waited_seconds
             if left <= 0:
-                raise self._timeout()
+                raise self._timeout(await self._seen_at_work(at_once=True))
             reason = self._busy.reason if self._busy is not None else None
-            holder = self._peers.holder()
+            holder = await self._seen_at_work()
             self._peers.tell_waiting("database", self.waited_seconds, holder, reason)
             await anyio.sleep(min(left, pause * random.uniform(0.75, 1.25)))
             pause = min(_LONGEST_SECONDS, pause * 1.5)
@@ -75,12 +79,28 @@ class Follower:
             self._busy = error
             return None  # the one that is followed is at work
 
-    def _timeout(self) -> LockTimeout | DatabaseUnavailable:
+    async def _seen_at_work(self, *, at_once: bool = False) -> Holder | None:
+        """Who runs now: on this host, or, as a server tells, anywhere."""
+        here = self._peers.holder()
+        if self._database.file is not None or self._busy is not None:
+            return here
+        if at_once or self.waited_seconds >= self._next_look_seconds:
+            self._next_look_seconds = self.waited_seconds + _LOOK_SECONDS
+            self._leader = await in_thread(self._ask_server, self._limiter)
+        return self._leader or here
+
+    def _ask_server(self, _: Cancellation) -> Holder | None:
+        try:
+            with self._database.connect() as connection:
+                return self._database.leader(connection)[1]
+        except DatabaseUnavailable:
+            return None  # the next look tells
+
+    def _timeout(self, holder: Holder | None) -> LockTimeout | DatabaseUnavailable:
         if self._busy is not None:
             unseen = still(self._busy, self.waited_seconds, "lock_timeout_seconds")
             unseen.args = (f"{unseen} Until then nobody can tell whether it is at its target.",)
             return unseen
-        holder = self._peers.holder()
         refusal = self._watch.refusal
         return LockTimeout(
             f"The database {self._database.shown_url} was not at its target after "

@@ -249,7 +249,16 @@ class Leader:
                     defects=database.defects(connection) if self.outcome.plan else (),
                 )
 
-        return patiently(ask, self._resources.patience(emit=self._emit))
+        patience = self._resources.patience(emit=self._emit)
+        if self._lost_session is not None:
+            tell = patience.tell
+            patience = replace(
+                patience,
+                tell=lambda waited, reason: tell(
+                    waited, f"the work was lost, and what is kept cannot be seen yet: {reason}"
+                ),
+            )
+        return patiently(ask, patience)
 
     def _is_lost(self, error: Exception) -> bool:
         cause = getattr(error, "error", error)

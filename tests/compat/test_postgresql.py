@@ -428,3 +428,44 @@ def test_an_error_says_what_the_server_says(
     message = ended.json["error"]["message"]
     assert "DETAIL:  Key (kind)=(solo) is duplicated." in message, message
     assert message.count("DETAIL") == 1
+
+
+def test_a_role_that_may_not_be_acted_as_any_more(
+    tmp_path: Path, server: PostgreSQLServer, names: tuple[str, str]
+) -> None:
+    """At a warm start: what to grant, in words."""
+    project = project_of(tmp_path, "another role")
+    user = member(server, names)
+    url = server.url(names[0]).replace("//postgres", f"//{user}")
+    given = {"APP_URL": url, "ORCHESTRATOR_DATABASE_URL": url, "ORCHESTRATOR_LOG": "off"}
+    assert project.run("run", **given).code == 0
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute("REVOKE owner FROM member")
+        try:
+            ended = project.run("run", "--json", **given)
+        finally:
+            connection.execute("GRANT owner TO member")
+    assert ended.code == 5, ended.stderr
+    assert 'GRANT "owner" TO' in ended.json["error"]["message"]
+    assert "Traceback" not in ended.stderr
+
+
+def test_env_py_connects_as_a_user_whose_tables_are_hidden(
+    tmp_path: Path, server: PostgreSQLServer, names: tuple[str, str]
+) -> None:
+    """Told before anything is done: nothing could be proved afterwards."""
+    project = project_of(tmp_path, "own engine")
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS reader")
+        connection.execute("CREATE ROLE reader LOGIN")
+    given = {"APP_URL": server.url(names[0]), "ORCHESTRATOR_LOG": "off"}
+    own = server.url(names[0]).replace("//postgres", "//reader")
+    ended = project.run("run", "--json", ORCHESTRATOR_DATABASE_URL=own, **given)
+
+    assert ended.code == 2, ended.stderr
+    assert "GRANT SELECT ON alembic_version TO reader" in ended.json["error"]["message"]
+    with psycopg.connect(server.conninfo(names[0]), autocommit=True) as connection:
+        assert connection.execute("SELECT FROM pg_tables WHERE schemaname = 'public'").rowcount == 0
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.execute("GRANT SELECT ON alembic_version TO reader")
+    assert_ready(project.run("run", "--json", ORCHESTRATOR_DATABASE_URL=own, **given), "r4")

@@ -196,7 +196,8 @@ class TestRefused:
             port = nobody.getsockname()[1]
             error = unusable(f"postgresql://u:s3cret-enough@127.0.0.1:{port}/d")
         assert error.unreachable
-        assert error.reason == "the server does not answer"
+        assert error.reason == "nobody listens at the server's port"
+        assert "see to host and port" in str(error)
 
     def test_a_name_that_nobody_knows(self) -> None:
         """It may be known in a moment, where containers start."""
@@ -535,6 +536,45 @@ def hanging(server: PostgreSQLServer, database: Database) -> Iterator[sa.Connect
     with database.connect() as connection:
         server.pause()
         yield connection
+
+
+class TestTableThatIsLocked:
+    """A migration that changes the version table keeps out all who would read it."""
+
+    @pytest.mark.parametrize("name", ["psycopg", "psycopg2"])
+    def test_is_waited_for_in_words(
+        self, url: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a database that is busy; the server is well, and nobody hangs up on it."""
+        monkeypatch.setattr(driver, "driver", lambda: name)
+        monkeypatch.setattr(WATCHDOG, "seconds", 0.3)
+        database = database_of(url)
+        with connected(url) as other:
+            other.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+            other.commit()
+            other.exec_driver_sql("LOCK TABLE alembic_version")
+            with (
+                pytest.raises(DatabaseUnavailable, match="locked the version table") as raised,
+                database.connect() as reading,
+            ):
+                database.version_rows(reading, "alembic_version", None)
+            assert (raised.value.busy, raised.value.unreachable) == (True, False)
+
+    @pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout"])
+    def test_with_a_limit_of_the_databases_own(self, url: str, setting: str) -> None:
+        """It says the same, a little sooner."""
+        database = database_of(url)
+        name = database.url.database
+        with connected(url) as other:
+            other.exec_driver_sql(f"ALTER DATABASE {name} SET {setting} = '200ms'")
+            other.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+            other.commit()
+            other.exec_driver_sql("LOCK TABLE alembic_version")
+            with (
+                pytest.raises(DatabaseUnavailable, match="locked the version table"),
+                database.connect() as reading,
+            ):
+                database.version_rows(reading, "alembic_version", None)
 
 
 class TestServerThatHangs:

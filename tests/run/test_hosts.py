@@ -178,6 +178,19 @@ def test_waiting_names_the_leader_on_another_host(hosts: Hosts) -> None:
     assert sessions[0][0] <= 2 + 1  # the leader's, one of host 1, and one that looks
 
 
+def test_who_follows_names_the_leader_on_another_host(hosts: Hosts) -> None:
+    """As the server tells: on its own host nobody is at work."""
+    hosts.project.revision("r4", "r3", "op.execute('SELECT pg_sleep(4)')")
+    [leader] = hosts.start()
+    soon(lambda: hosts.journal(0, "revision_started"))
+    [follower] = hosts.start("wait", "--lock-timeout", "1", "--json", host=1)
+    ended = follower.finish()
+
+    assert ended.code == 3, ended.stderr
+    assert f"pid {leader.pid}" in ended.json["error"]["message"]
+    assert leader.finish().code == 0
+
+
 def test_a_lost_lock_is_harmless(hosts: Hosts) -> None:
     """The session of the lock is ended in mid-work: nobody else works before that has ended."""
     [leader] = hosts.start()

@@ -32,6 +32,18 @@ LACKING: Final = sa.text(
 )
 """Whether a table is not there."""
 
+MAY_READ: Final = sa.text(
+    """
+    SELECT has_table_privilege(r.rolname, c.oid, 'SELECT')
+      AND has_schema_privilege(r.rolname, c.relnamespace, 'USAGE')
+    FROM pg_catalog.pg_roles AS r, pg_catalog.pg_class AS c
+    WHERE r.rolname = :user AND c.oid = to_regclass(
+      coalesce(quote_ident(:schema) || '.', '') || quote_ident(:table)
+    )
+    """
+)
+"""Whether a user may read a table."""
+
 SCHEMA_OF: Final = sa.text(
     """
     SELECT coalesce(

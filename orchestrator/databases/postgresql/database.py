@@ -18,7 +18,7 @@ from orchestrator.databases.postgresql import catalogue, driver, errors
 from orchestrator.databases.postgresql.holder import HELD, HOLDER, NAMESPACE, read_holder
 from orchestrator.databases.postgresql.lock import PostgreSQLLock
 from orchestrator.databases.quoting import told
-from orchestrator.errors import ConfigurationError, DatabaseUnavailable
+from orchestrator.errors import ConfigurationError, DatabaseUnavailable, by_setting
 from orchestrator.results import Blocker, Holder, Progress
 
 _PORT: Final = "5432"
@@ -85,9 +85,14 @@ class PostgreSQL(Database):
     def _refused(self, error: DBAPIError) -> DatabaseUnavailable:
         if error.statement is None:
             return errors.refused(error, self)
+        advice = (
+            " Let an administrator `ALTER ROLE user CREATEDB`, or name another user."
+            if errors.sqlstate(error) == errors.NO_RIGHT
+            else ""
+        )
         return DatabaseUnavailable(
             f"The database {self.shown_url} could not be made: "
-            f"{told(error.orig or error, self.secrets)}",
+            f"{told(error.orig or error, self.secrets).rstrip('.')}.{advice}",
             url=self.shown_url,
         )
 
@@ -115,8 +120,9 @@ class PostgreSQL(Database):
         return tuple(
             f"The index {schema}.{index} of the table {table} is invalid: a CREATE INDEX "
             "CONCURRENTLY, or a REINDEX, did not come to its end. Nobody reads it, every write "
-            "keeps it up, and `IF NOT EXISTS` skips it for ever. Drop it and build it anew: "
-            f'`DROP INDEX CONCURRENTLY "{schema}"."{index}"`.'
+            "keeps it up, and `IF NOT EXISTS` skips it for ever. Drop it: "
+            f'`DROP INDEX CONCURRENTLY "{schema}"."{index}"`. A revision that has not run to its '
+            "end builds it again at the next start; otherwise build it by hand."
             for schema, index, table in found
         )
 
@@ -194,6 +200,14 @@ class PostgreSQL(Database):
                     url=self.shown_url,
                 ) from error
 
+    def is_hidden(self, connection: Connection, table: str, schema: str | None) -> bool:
+        """Where `env.py` connects as another user, and acts as no other role."""
+        user = self.url.username
+        if user is None or user == connection.engine.url.username or self.role(connection):
+            return False
+        given = {"user": user, "schema": schema, "table": table}
+        return connection.execute(catalogue.MAY_READ, given).scalar() is False
+
     def same_as(self, connection: Connection) -> bool:
         """Whether the server shows it a lock that is held here, however both spell the URL."""
         url = connection.engine.url
@@ -269,13 +283,20 @@ class PostgreSQL(Database):
 
     def advice(self, error: BaseException) -> str | None:
         """What to do about a right that is lacking."""
-        if errors.sqlstate(error) != errors.NO_RIGHT:
-            return None
-        return (
-            "Let an administrator give this user what is lacking, for a schema by `GRANT CREATE, "
-            "USAGE ON SCHEMA …`, for tables by making it their owner; or name another user in the "
-            "URL. Then start again."
-        )
+        code = errors.sqlstate(error)
+        if code in errors.UNPREPARED and "prepared statement" in str(error):
+            return (
+                "Its driver prepares statements, which a pooler that gives each transaction "
+                f"another session does not keep: set {by_setting('direct_url')}, or switch that "
+                "off in env.py's engine, as the documents of SQLAlchemy's dialect say."
+            )
+        if code == errors.NO_RIGHT:
+            return (
+                "Let an administrator give this user what is lacking, for a schema by `GRANT "
+                "CREATE, USAGE ON SCHEMA name TO user`, for tables by making it their owner; or "
+                "name another user in the URL. Then start again."
+            )
+        return None
 
     def lock(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> PostgreSQLLock:
         """An advisory lock, on a connection of its own."""

@@ -20,6 +20,8 @@ NO_TABLE: Final = ("42P01", "3F000")
 
 NO_RIGHT: Final = "42501"
 DUPLICATE: Final = "42P04"
+UNPREPARED: Final = ("42P05", "26000")
+"""A prepared statement is there already, or is not."""
 READ_ONLY: Final = "25006"
 _TAKEN_BACK: Final = ("57014", "55P03")
 _TOO_MANY: Final = "53300"
@@ -27,6 +29,8 @@ _GOING: Final = ("57P01", "57P02", "57P03", "57P05", "25P03")
 """The server, or its connection, is being shut down, as idle, too; or it starts up."""
 
 _SILENT: Final = "the server does not answer"
+_REFUSES: Final = "nobody listens at the server's port"
+_UNKNOWN: Final = "the server's name is not known"
 _STARTING: Final = "the server is starting up or shutting down"
 _FULL: Final = "the server has no connection left"
 _LOST: Final = "the connection to the server was lost"
@@ -35,12 +39,23 @@ _LOST: Final = "the connection to the server was lost"
 _IS_FULL: Final = re.compile(
     r"too many (clients|connections)|remaining connection slots", re.IGNORECASE
 )
+_IS_REFUSED: Final = re.compile(r"connection refused", re.IGNORECASE)
+_IS_UNKNOWN: Final = re.compile(
+    r"could not translate host name|name or service not known", re.IGNORECASE
+)
 _IS_SILENT: Final = re.compile(
-    r"connection refused|could not translate host name|timeout expired|no route to host"
+    r"timeout expired|no route to host"
     r"|network is unreachable|no such file or directory|closed the connection unexpectedly",
     re.IGNORECASE,
 )
 _IS_STARTING: Final = re.compile(r"the database system is ", re.IGNORECASE)
+_REASONS: Final = (
+    (_IS_FULL, _FULL),
+    (_IS_STARTING, _STARTING),
+    (_IS_REFUSED, _REFUSES),
+    (_IS_UNKNOWN, _UNKNOWN),
+    (_IS_SILENT, _SILENT),
+)
 _GUESSES: Final = (
     "Is the server running",
     "This probably means the server terminated abnormally",
@@ -70,6 +85,9 @@ _ADVICE: Final = (
 )
 
 
+_SEE_TO_HOST: Final = "If the server is up, see to host and port in the URL."
+
+
 def sqlstate(error: BaseException) -> str | None:
     """The SQLSTATE of an error, whatever its driver; None where it has none."""
     original: Any = getattr(error, "orig", None) or error
@@ -80,11 +98,10 @@ def refused(error: BaseException, database: Database) -> DatabaseUnavailable:
     """Why connecting failed; `unreachable` where waiting may help."""
     text = _one_line(told(getattr(error, "orig", None) or error, database.secrets))
     reason = _reason(str(getattr(error, "orig", None) or error), database.url)
-    advice = (
-        next((say for told_by, say in _ADVICE if told_by.search(text)), "")
-        if (reason is None)
-        else ""
-    )
+    if reason is None:
+        advice = next((say for told_by, say in _ADVICE if told_by.search(text)), "")
+    else:
+        advice = _SEE_TO_HOST if reason in (_REFUSES, _UNKNOWN, _SILENT) else ""
     return DatabaseUnavailable(
         f"The database {database.shown_url} cannot be connected to: {text.rstrip('.')}."
         f"{' ' if advice else ''}{advice}",
@@ -167,7 +184,7 @@ def _came_through(error: BaseException, package: str) -> bool:
 def _reason(text: str, url: URL) -> str | None:
     """What is waited for; None where waiting would not help."""
     # Its words first: when it is asked again, it may be there already.
-    for words, reason in ((_IS_FULL, _FULL), (_IS_STARTING, _STARTING), (_IS_SILENT, _SILENT)):
+    for words, reason in _REASONS:
         if words.search(text):
             return reason
     if driver.driver() != "psycopg":

@@ -13,6 +13,12 @@ from orchestrator.databases.url import parse, redact, require_driver
 from orchestrator.errors import ConfigurationError
 
 
+def _mysql() -> type[Database]:
+    from orchestrator.databases.mysql.database import MySQL
+
+    return MySQL
+
+
 def _postgresql() -> type[Database]:
     from orchestrator.databases.postgresql.database import PostgreSQL
 
@@ -27,6 +33,8 @@ def _sqlite() -> type[Database]:
 
 # Each imported where it is used: a start on one need not load the others, 7 ms each.
 DATABASES: Final[dict[str, Callable[[], type[Database]]]] = {
+    "mariadb": _mysql,
+    "mysql": _mysql,
     "postgresql": _postgresql,
     "sqlite": _sqlite,
 }

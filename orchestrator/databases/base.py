@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
+from orchestrator.databases.blanks import blanked
 from orchestrator.databases.secrets import Secrets
 from orchestrator.databases.url import redact, secrets_of
 from orchestrator.errors import DatabaseUnavailable
@@ -207,6 +208,10 @@ class Database(ABC):
     def explain_own(self, error: BaseException) -> DatabaseUnavailable | None:
         """The same of a connection of our own, on which nothing should be waited for."""
         return self.explain(error)
+
+    def blanked(self, statement: str) -> str:
+        """The beginning of a statement, with `?` for its literals, as it may be shown."""
+        return blanked(statement)
 
     def advice(self, error: BaseException) -> str | None:
         """What to do about what this kind of database cannot do; None where it is not that."""

@@ -17,15 +17,25 @@ _PARTS: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_PARTS_OF_MYSQL: Final = re.compile(
+    r"""
+      (?P<name>`(?:[^`]|``)*`?)                      # a name in quotes, which is kept
+    | (?P<comment>--[^\n]*|\#[^\n]*|/\*.*?(?:\*/|$))
+    | (?<![\w$])(?:[bBxXnN]|_\w+\s*)?'(?:[^'\\]|''|\\.)*(?:'|$)
+    | "(?:[^"\\]|""|\\.)*(?:"|$)                    # a text, too, unless the server is told so
+    | (?<![\w`$.])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w`])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
-def bare(statement: str) -> str:
+def bare(statement: str, *, parts: re.Pattern[str] = _PARTS) -> str:
     """A statement without comments, and with `?` for its literals."""
 
     def shown(part: re.Match[str]) -> str:
         return part["name"] or (" " if part["comment"] is not None else "?")
 
-    return _PARTS.sub(shown, statement)
+    return parts.sub(shown, statement)
 
 
 def blanked(statement: str) -> str:
@@ -36,5 +46,18 @@ def blanked(statement: str) -> str:
     >>> blanked("UPDATE t  SET a = 'secret', b = 7 WHERE c1 = $$x$$")
     'UPDATE t SET a = ?, b = ? WHERE c1 = ?'
     """
-    line = " ".join(bare(statement).split())
+    return _shortened(bare(statement))
+
+
+def blanked_of_mysql(statement: str) -> str:
+    """The same as MariaDB and MySQL read it, with their usual `sql_mode`.
+
+    >>> blanked_of_mysql('''UPDATE `t 1` SET a = "it's", b = 'x', c = 7 # why''')
+    'UPDATE `t 1` SET a = ?, b = ?, c = ?'
+    """
+    return _shortened(bare(statement, parts=_PARTS_OF_MYSQL))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
     return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 1]}…"

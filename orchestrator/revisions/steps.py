@@ -29,12 +29,20 @@ class StepFailed(Exception):
     `advice` is what the transaction has to say of it.
     """
 
-    def __init__(self, step: Step, error: BaseException, *, advice: str | None) -> None:
+    def __init__(
+        self,
+        step: Step,
+        error: BaseException,
+        *,
+        advice: str | None,
+        account: str | None = None,
+    ) -> None:
         super().__init__(str(error))
         self.step = step
         self.error = error
         self.committed = self.divided = False
         self.advice = advice
+        self.account = account
         self.swallowed = False
 
 
@@ -80,7 +88,8 @@ def _watched(
             if (blocked := transaction.blocked(error)) is not None:
                 blocked.revision = step.revision.revision if step.revision is not None else None
                 raise blocked from error
-            fail(StepFailed(step, error, advice=transaction.advice(error)))
+            advice, account = transaction.advice(error), transaction.account()
+            fail(StepFailed(step, error, advice=advice, account=account))
             raise
 
     step.alembic.migration_fn = watched

@@ -55,12 +55,14 @@ def explain_task(
     rolled_back: bool,
     was_empty: bool,
     had_tables: bool,
+    account: str | None = None,
     advice: str | None = None,
 ) -> OrchestratorError:
     """What a task raised, as a `TaskFailed`.
 
     The run began without a table (`was_empty`), or with tables that no version row tells of
-    (`had_tables`). `advice` is what the transaction says of the error, in place of the usual.
+    (`had_tables`). `account` is how far a revision has come that may be kept, `advice` is what the
+    transaction says of the error, in place of the usual.
 
     As a `VerificationFailed` where the revision itself took its work back, and went on as if
     nothing had happened.
@@ -73,6 +75,8 @@ def explain_task(
     named = f" at revision {revision.revision}{about}" if revision else ""
     place = f"\n  {file}" + (f", line {line}" if line else "") if file else ""
     intact = "The database is as it was before." if rolled_back else KEPT
+    if account is not None and not rolled_back:
+        intact = f"{intact} {secrets.quote(account) or ''}".rstrip()
     what = f"The {task} failed{named}: {_told(error, secrets)}{place}\n{intact} "
     what += advice or _advice(error)
     if (

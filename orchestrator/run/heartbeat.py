@@ -13,7 +13,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.databases.base import Database
-from orchestrator.databases.blanks import blanked
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event, RevisionRunning
 
@@ -99,7 +98,9 @@ class Heartbeat:
                 if at is None or now - max(told, at.since) < self._every_seconds:
                     continue
                 told = now
-                progress = None
+                progress = shown = None
+                if running is not None:
+                    shown = self._database.blanked(running.statement)
                 if session is not None and running is not None:
                     with suppress(SQLAlchemyError, OrchestratorError):
                         progress = self._database.progress(own(), session)
@@ -108,7 +109,7 @@ class Heartbeat:
                         task=at.task,
                         revision=at.revision,
                         elapsed_seconds=now - at.since,
-                        statement=blanked(running.statement) if running is not None else None,
+                        statement=shown,
                         phase=progress.phase if progress is not None else None,
                         percent=progress.percent if progress is not None else None,
                     )

@@ -171,6 +171,7 @@ class Proof:
             rolled_back=self.rolled_back(error),
             was_empty=before is not None and before.state in _EMPTY,
             had_tables=before is not None and before.state is DatabaseState.UNVERSIONED,
+            account=failed.account if failed is not None else None,
             advice=failed.advice if failed is not None else self._database.advice(cause),
         )
         if isinstance(told, VerificationFailed) or (failed is not None and failed.swallowed):

@@ -268,7 +268,7 @@ CASES = {
     "too few slashes": Case(
         "run --database-url sqlite:/app.db", 2, ("sqlite:/app.db", "three slashes")
     ),
-    "not supported": Case("run --database-url mysql://h/db", 2, ("is for mysql", "Supported")),
+    "not supported": Case("run --database-url oracle://h/db", 2, ("is for oracle", "Supported")),
     "missing driver": Case(
         "status --database-url sqlite+pysqlcipher:///app.db", 2, ("pip install pysqlcipher3",)
     ),

@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, make_url
 
 from orchestrator.databases import database_of
 from orchestrator.databases.base import Database
+from tests.servers.mariadb import shared_mariadb
 from tests.servers.postgresql import shared_postgresql
 
-KINDS = ("sqlite", "postgresql 15", "postgresql 16", "postgresql 18")
-"""SQLite, and PostgreSQL in versions of the wheel and, where it is there, of the machine."""
+WHOLE = ("sqlite", "postgresql 15", "postgresql 16", "postgresql 18")
+"""SQLite, and PostgreSQL in versions of the wheel and, where it is there, of the machine.
+
+Those in which a transaction takes back a change of tables, too.
+"""
+
+KINDS = (*WHOLE, "mariadb")
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,45 @@ def postgresql_place(version: int) -> Iterator[Place]:
         )
 
 
+@contextmanager
+def mariadb_place() -> Iterator[Place]:
+    """A MariaDB database of no tables."""
+    server = shared_mariadb()
+
+    def url(name: str) -> URL:
+        return make_url(server.url(name))
+
+    def text(url: URL) -> str:
+        return url.render_as_string(hide_password=False)
+
+    with server.database() as name, server.database() as other:
+        try:
+            yield Place(
+                kind="mysql",
+                url=text(url(name)),
+                spellings=(
+                    text(url(name).set(drivername="mysql+asyncmy")),
+                    text(url(name).set(drivername="mysql+aiomysql")),
+                    text(url(name).set(drivername="mariadb+pymysql")),
+                    text(url(name).update_query_dict({"connect_timeout": "9"})),
+                ),
+                other=text(url(other)),
+                unusable=text(url("nowhere")),
+                attach=lambda connection: connection.exec_driver_sql(
+                    "CREATE DATABASE IF NOT EXISTS other"
+                ),
+                default_schema=name,
+            )
+        finally:
+            server.execute("DROP DATABASE IF EXISTS other")
+
+
 def place_of(kind: str, path: Path) -> AbstractContextManager[Place]:
     """An empty database of a kind."""
     if kind == "sqlite":
         return sqlite_place(path)
+    if kind == "mariadb":
+        return mariadb_place()
     return postgresql_place(int(kind.removeprefix("postgresql ")))
 
 

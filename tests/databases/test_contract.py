@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.databases import database_of
@@ -39,7 +39,7 @@ class TestIdentity:
 
     def test_it_is_told_of_a_connection(self, place: Place) -> None:
         """`env.py` may spell it in its own way, and may have another one."""
-        synchronous = [url for url in place.spellings if "aio" not in url and "async" not in url]
+        synchronous = [url for url in place.spellings if not make_url(url).get_dialect().is_async]
         for url in (place.url, *synchronous):
             with place.connect(url) as connection:
                 assert place.database.same_as(connection)
@@ -118,9 +118,10 @@ class TestVersionRows:
         self, place: Place, name: str, schema: str | None
     ) -> None:
         """A version table of whatever name is found in its schema, and in no other."""
-        quoted = '"' + name.replace('"', '""') + '"'
         with place.database.connect() as connection:
             place.attach(connection)
+            quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+            quoted = quoted.replace("%%", "%")  # what a parameter's would be, text() does itself
             where = f"{schema}.{quoted}" if schema else quoted
             for statement in ("CREATE TABLE {} (version_num TEXT)", "INSERT INTO {} VALUES ('r1')"):
                 connection.execute(sa.text(statement.format(where)))

@@ -129,7 +129,7 @@ def test_whatever_is_given_as_a_url_is_read_or_refused(text: str) -> None:
         ("sqlite+aiosqlit:///app.db", "No SQLAlchemy dialect is installed for"),
         ("foo://user:hunter2@host/db", "foo://user:***@host/db"),
         ("postgresql+pg8000://user:hunter2@host/db", "pip install pg8000"),
-        ("mysql+pymysql://user:hunter2@host/db", "mysql+pymysql://user:***@host/db is for mysql"),
+        ("mssql+pyodbc://user:hunter2@host/db", "mssql+pyodbc://user:***@host/db is for mssql"),
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "Use a file, such as sqlite:///var/app.db"),
         ("sqlite+aiosqlite://", "in memory"),

@@ -30,7 +30,7 @@ def make_lock(kind: str, where: str) -> Lock:
     """A lock that is not held; the one place that a new backend is added to."""
     if kind == "file":
         return FileLock(Path(where), open_shared)
-    if kind == "postgresql":
+    if kind in ("postgresql", "mysql"):
         lock = database_of(where).lock(a_holder, print)
         assert lock is not None
         return lock

@@ -18,6 +18,7 @@ from orchestrator.locks.base import Lock
 from tests.databases.conftest import KINDS
 from tests.locks import holder
 from tests.locks.holder import HolderProcess, make_lock
+from tests.servers.mariadb import shared_mariadb
 from tests.servers.postgresql import shared_postgresql
 
 DEADLINE_SECONDS = 60.0
@@ -29,6 +30,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A backend, and where its lock is."""
     if request.param == "file":
         yield "file", str(tmp_path / "lock")
+        return
+    if request.param == "mariadb":
+        with shared_mariadb().database() as name:
+            yield "mysql", shared_mariadb().url(name)
         return
     server = shared_postgresql(int(request.param.removeprefix("postgresql ")))
     with server.database() as name:

@@ -34,7 +34,7 @@ class Watchdog:
     One thread for all connections, begun with the first question, asleep while there is none.
     """
 
-    def __init__(self, seconds: float = 3.0, lost_seconds: float = 15.0) -> None:
+    def __init__(self, seconds: float = 8.0, lost_seconds: float = 15.0) -> None:
         self.seconds = seconds
         self.lost_seconds = lost_seconds
         self._asked: dict[int, _Question] = {}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from orchestrator.revisions.transactions.base import Transaction
+from orchestrator.revisions.transactions.mysql import MySQLTransaction
 from orchestrator.revisions.transactions.postgresql import PostgreSQLTransaction
 from orchestrator.revisions.transactions.sqlite import SQLiteTransaction
 
 TRANSACTIONS: Final[dict[str, type[Transaction]]] = {
+    "mariadb": MySQLTransaction,
+    "mysql": MySQLTransaction,
     "postgresql": PostgreSQLTransaction,
     "sqlite": SQLiteTransaction,
 }

@@ -146,6 +146,10 @@ class Transaction:
         Called before a commit: with the revision where each has a transaction of its own.
         """
 
+    def account(self) -> str | None:
+        """How far the step in hand has come, where it may be kept; a sentence."""
+        return None
+
     def cancel(self) -> bool:
         """End what is executed at this moment, from another thread; whether that was done."""
         session, running = self.session, self.running

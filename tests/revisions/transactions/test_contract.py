@@ -16,7 +16,7 @@ from orchestrator import Orchestrator, RunReport, TaskFailed
 from orchestrator.databases.patience import Patience
 from orchestrator.revisions.transactions import TRANSACTIONS
 from orchestrator.revisions.transactions.base import Transaction
-from tests.databases.conftest import Place
+from tests.databases.conftest import WHOLE, Place
 from tests.projects import Project
 
 Run = Callable[..., RunReport]
@@ -57,6 +57,7 @@ class TestAPass:
         assert tables(place) == {"alembic_version", "t_r1", "t_r2"}
         assert not run().led
 
+    @pytest.mark.parametrize("place", WHOLE, indirect=True)
     def test_is_undone_as_a_whole(self, place: Place, project: Project, run: Run) -> None:
         """After a failure at the second revision nothing of the first is left, and it says so."""
         project.chain(1)
@@ -69,6 +70,7 @@ class TestAPass:
         assert raised.value.applied == ()
         assert tables(place) == set()
 
+    @pytest.mark.parametrize("place", WHOLE, indirect=True)
     def test_keeps_each_revision_where_env_py_says_so(
         self, place: Place, project: Project, run: Run
     ) -> None:
@@ -88,6 +90,35 @@ class TestAPass:
         assert tables(place) == {"alembic_version", "t_r1"}
         assert versions(place) == ("r1",)
 
+    @pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+    def test_is_told_where_nothing_undoes_it(
+        self, place: Place, project: Project, run: Run
+    ) -> None:
+        """Where DDL commits at once it is never called undone, and it is told how far it came."""
+        project.chain(1)
+        project.revision(
+            "r2",
+            "r1",
+            """
+            op.create_table('half', sa.Column('id', sa.Integer))
+            op.execute("INSERT INTO half VALUES (7)")
+            op.execute("nonsense 'secret'")
+            """,
+        )
+
+        with pytest.raises(TaskFailed) as raised:
+            run()
+
+        assert not raised.value.rolled_back
+        message = str(raised.value)
+        assert "as it was before" not in message
+        assert "At statement 3 of it: nonsense ?" in message
+        assert "2 before it were done, the last of them: INSERT INTO half VALUES (?)" in message
+        assert [one.revision for one in raised.value.applied] == ["r1"]
+        assert tables(place) == {"alembic_version", "t_r1", "half"}
+        assert versions(place) == ("r1",)
+
+    @pytest.mark.parametrize("place", WHOLE, indirect=True)
     def test_is_not_seen_before_its_end(
         self, place: Place, project: Project, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -137,6 +168,7 @@ class TestObject:
             connection, database=place.database, patience=Patience(timeout_seconds=5)
         )
 
+    @pytest.mark.parametrize("place", WHOLE, indirect=True)
     def test_what_is_abandoned_leaves_nothing(self, place: Place) -> None:
         """Neither work nor a lock, once the connection is closed."""
         with place.connect() as connection:

@@ -1,0 +1,1 @@
+"""MariaDB and MySQL: our own way to a server, its lock, what its errors mean."""

@@ -1,0 +1,182 @@
+"""What surrounds the steps of a pass where DDL commits at once: a fence, and an account.
+
+No transaction makes a revision whole here. So it is counted what a revision has sent, and whether
+that may be kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+
+from orchestrator.databases.base import Database
+from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
+from orchestrator.databases.mysql.locks import FENCE
+from orchestrator.databases.patience import Patience
+from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
+
+_COMMITS: Final = re.compile(
+    r"""
+    (?:\s|;|--[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*.*?\*/)*
+    (?:(?:CREATE|DROP)\s+(?!(?:OR\s+REPLACE\s+)?TEMPORARY\b)
+      | (?:ALTER|ANALYZE|BEGIN|CACHE|CHANGE|CHECK|FLUSH|GRANT|INSTALL|LOAD\s+INDEX|LOCK|OPTIMIZE
+          |RENAME|REPAIR|RESET|REVOKE|SET\s+PASSWORD|START|STOP|TRUNCATE|UNINSTALL|UNLOCK)\b)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+"""Those that commit, by themselves, what came before them, and themselves.
+
+https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+"""
+_USUAL: Final = (86400, 31536000)
+"""What `lock_wait_timeout` is where nobody has set it, in MariaDB and in MySQL."""
+
+
+class MySQLTransaction(Transaction):
+    """A fence by a lock of the session, from the first question to the end of the connection's use.
+
+    It outlives every commit, and ends with the connection.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        database: Database,
+        patience: Patience,
+        limit_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(
+            connection, database=database, patience=patience, limit_seconds=limit_seconds
+        )
+        self._in_step = False
+        self._done: list[str] = []
+        self._fenced = False
+        self._waits: int | None = None
+        self._limited = False
+        self._driver: Any = connection.connection.dbapi_connection
+        self._pool = connection.engine.pool
+        self._left: Callable[..., None] | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the statement in hand gives up after `limit_seconds`."""
+        return self._limited
+
+    def begin(self) -> None:
+        """Take the fence. Raises `Fenced` where somebody else is still at work."""
+        event.listen(self._pool, "checkin", self._on_checkin)
+        self._left = self._on_checkin
+        taken, waits = self._ask(f"SELECT GET_LOCK({FENCE}, 0), @@lock_wait_timeout")
+        if not taken:
+            raise Fenced
+        self._fenced = True
+        if waits in _USUAL:
+            self._waits = waits
+
+    def end(self) -> None:
+        """Let what comes next wait, of whomever; the fence stays until the connection is left."""
+        self._limit(wanted=False)
+        super().end()
+
+    def abandon(self) -> None:
+        """Nothing of ours stays on the connection, which may be a pool's again by now."""
+        super().abandon()
+        if self._left is not None:
+            event.remove(self._pool, "checkin", self._left)
+            self._left = None
+        if not self.connection.closed:
+            self._on_checkin(self._driver, None)
+
+    def before_step(self) -> None:
+        """From here on it is counted what is sent."""
+        self._in_step, self.divided = True, False
+        self._done.clear()
+
+    def after_step(self) -> None:
+        """What comes now is Alembic's: the version row, and a commit."""
+        self._in_step = False
+
+    def blocked(self, error: BaseException) -> Blocked | None:
+        """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
+
+        A statement that commits has done so with what came before it, also where it fails itself.
+        """
+        code = number(error)
+        first = not self._done
+        if not self.limit_seconds or not first:
+            return None
+        if code == DEADLOCK or (code == LOCK_WAIT and self._limited):
+            return Blocked(self._shown(str(getattr(error, "statement", None) or "")), self.blockers)
+        return None
+
+    def account(self) -> str | None:
+        """Which of a revision's statements have been done, and at which it was."""
+        if self.running is None:
+            return f"All {len(self._done)} statements of it were done." if self._done else None
+        at = f"At statement {len(self._done) + 1} of it: {self._shown(self.running.statement)}"
+        if not self._done:
+            return f"{at}; none came before it."
+        those = "the one" if len(self._done) == 1 else f"the {len(self._done)}"
+        were = "was" if len(self._done) == 1 else "were"
+        return f"{at}; {those} before it {were} done, the last of them: {self._done[-1]}."
+
+    def _shown(self, statement: str) -> str:
+        return self._database.blanked(statement)
+
+    def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        super()._on_execute(connection, cursor, statement, *more)
+        commits = _COMMITS.match(statement) is not None
+        if commits:
+            self.committed = True
+            self.divided = self._in_step
+        if self._in_step:
+            self._limit(wanted=commits)
+
+    def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        super()._on_executed(connection, cursor, statement, *more)
+        if self._in_step:
+            self._done.append(self._shown(statement))
+
+    def _limit(self, *, wanted: bool) -> None:
+        """Limit how long a statement waits for a table; one that somebody has set is left."""
+        if self._waits is None or not self.limit_seconds or wanted is self._limited:
+            return
+        seconds = max(1, round(self.limit_seconds)) if wanted else self._waits
+        self._ask(f"SET SESSION lock_wait_timeout = {seconds:d}")
+        self._limited = wanted
+
+    def _on_checkin(self, dbapi_connection: Any, _: Any) -> None:
+        """The connection goes back to its pool, and whoever gets it next must find it as it was."""
+        if dbapi_connection is not self._driver or not self._fenced:
+            return
+        self._fenced = False
+        try:
+            self._execute(dbapi_connection, f"SELECT RELEASE_LOCK({FENCE})")
+            if self._limited:
+                self._execute(dbapi_connection, f"SET SESSION lock_wait_timeout = {self._waits:d}")
+            self._limited = False
+        except Exception:  # noqa: BLE001, S110 - a driver's: it is lost, and the fence with it
+            pass
+
+    def _ask(self, statement: str) -> Any:
+        try:
+            return self._execute(self.connection.connection, statement)
+        except Exception as error:
+            told = self._database.explain(error)
+            if told is not None and told.unreachable:
+                # As SQLAlchemy does where it sees the error: its pool would reset what is lost.
+                self.connection.invalidate(error)
+            raise
+
+    def _execute(self, connection: Any, statement: str) -> Any:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(statement)
+            return cursor.fetchone()
+        finally:
+            cursor.close()

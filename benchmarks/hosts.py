@@ -177,16 +177,20 @@ def start(
     return started
 
 
-def watch(server: PostgreSQLServer, database: str, outcome: Outcome, stop: threading.Event) -> None:
-    """Count the sessions of the database ten times a second, by a reserved connection."""
-    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        while not stop.wait(0.1):
-            row = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (database,)
-            ).fetchone()
-            found = row[0] if row else 0
-            outcome.most_connections = max(outcome.most_connections, found)
-            outcome.waiting_connections.append(found)
+def watch(
+    connection: psycopg.Connection[tuple[int]],
+    database: str,
+    outcome: Outcome,
+    stop: threading.Event,
+) -> None:
+    """Count the sessions of the database ten times a second."""
+    while not stop.wait(0.1):
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (database,)
+        ).fetchone()
+        found = row[0] if row else 0
+        outcome.most_connections = max(outcome.most_connections, found)
+        outcome.waiting_connections.append(found)
 
 
 def measure(
@@ -201,14 +205,19 @@ def measure(
     """One way, from the gate to the last process that is ready."""
     outcome = Outcome(name)
     refused = sum(server.log.count(words) for words in REFUSALS)
-    with tempfile.TemporaryDirectory() as directory, server.database() as database:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        server.database() as database,
+        # Before there is a rush for them.
+        psycopg.connect(server.conninfo(), autocommit=True) as looking,
+    ):
         path = Path(directory)
         make_project(path, seconds)
         url = server.url(database).replace("//postgres:", "//app:")
         with psycopg.connect(server.conninfo(database), autocommit=True) as connection:
             connection.execute("GRANT ALL ON SCHEMA public TO app")
         stop = threading.Event()
-        watcher = threading.Thread(target=watch, args=(server, database, outcome, stop))
+        watcher = threading.Thread(target=watch, args=(looking, database, outcome, stop))
         started = start(way, path, url, hosts, processes)
         began = time.monotonic()
         watcher.start()

@@ -186,6 +186,13 @@ class Orchestrator:
         """Take back the revisions beyond one; `-1` is relative to the database, `base` is all."""
         return await self._complete(Command.DOWNGRADE, revision)
 
+    async def resolve(self, revision: str, *, applied: bool) -> RunReport:
+        """End the state `interrupted`, once somebody has seen to the revision by hand.
+
+        With `applied` it is taken for done, and the version rows say so; else for undone.
+        """
+        return await self._complete(Command.RESOLVE, revision, applied=applied)
+
     async def inspect(self) -> Inspection:
         """Look at the database, its pending revisions and its lock; touches nothing."""
         from orchestrator.run.inspection import inspect  # no run needs it
@@ -294,6 +301,7 @@ class Orchestrator:
             bootstrap=self.settings.bootstrap,
             unversioned=self.settings.unversioned,
             unrecognised=self.settings.unrecognised,
+            interrupted=self.settings.interrupted,
             **options,
         )
 

@@ -83,6 +83,27 @@ class Blocker:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """That a revision was begun whose work is committed bit by bit: it is gone when that has ended.
+
+    `down` is whether it was taken back; `statement` how many of its statements were begun, of which
+    the last may or may not be done; `process` who did it.
+    """
+
+    revision: str
+    down: bool = False
+    statement: int = 0
+    began_at: datetime | None = None
+    process: str = ""
+
+    def __str__(self) -> str:
+        what = "downgrade" if self.down else "upgrade"
+        by = f" by {self.process}" if self.process else ""
+        since = f" at {self.began_at:%Y-%m-%d %H:%M:%S} UTC" if self.began_at else ""
+        return f"the {what} of {self.revision}, begun{since}{by}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """How far a server is with one statement; `percent` of the phase, where it tells."""
 

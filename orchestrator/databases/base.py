@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
+from orchestrator.databases import marks
 from orchestrator.databases.blanks import blanked
 from orchestrator.databases.secrets import Secrets
 from orchestrator.databases.url import redact, secrets_of
 from orchestrator.errors import DatabaseUnavailable
 from orchestrator.locks.base import Lock
-from orchestrator.results import Blocker, Holder, Progress
+from orchestrator.results import Blocker, Holder, Mark, Progress
 
 
 class Database(ABC):
@@ -141,13 +142,22 @@ class Database(ABC):
         qualified = names.quote(table)
         if schema is not None:
             qualified = f"{names.quote_schema(schema)}.{qualified}"
-        return f"SELECT version_num FROM {qualified}"  # noqa: S608 - quoted
+        marked = self._marked(connection, schema)
+        return f"SELECT version_num, {marked} FROM {qualified}"  # noqa: S608 - quoted
+
+    @abstractmethod
+    def _marked(self, connection: Connection, schema: str | None) -> str:
+        """An expression for whether there is a mark's table, in the same question."""
+
+    def mark(self, connection: Connection, schema: str | None) -> Mark | None:
+        """The mark that was left of a revision which has not ended, or has just ended."""
+        return marks.read(connection, schema)
 
     @abstractmethod
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
-    ) -> tuple[str, ...] | None:
-        """The version rows as `as_versions` has them, by one round trip; None where no table is."""
+    ) -> VersionRows | None:
+        """The version rows, by one round trip; None where there is no table."""
 
     @abstractmethod
     def tables(
@@ -281,6 +291,20 @@ class Database(ABC):
         Nobody else sees it, and it ends with the connection. Of kinds that `made_by` knows.
         """
         raise NotImplementedError
+
+
+class VersionRows(tuple[str, ...]):  # noqa: SLOT001 - a tuple cannot have slots with a value
+    """The version rows as `as_versions` has them; `is_marked` where a mark may be left, too."""
+
+    is_marked: bool = False
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[Any]]) -> Self:
+        """Of rows of `version_query`."""
+        found = list(rows)
+        made = cls(as_versions(row[0] for row in found))
+        made.is_marked = any(row[1] for row in found)
+        return made
 
 
 def as_versions(rows: Iterable[object]) -> tuple[str, ...]:

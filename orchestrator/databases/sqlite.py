@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from orchestrator.databases import sqlite_errors
-from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.base import Database, VersionRows
+from orchestrator.databases.marks import TABLE
 from orchestrator.databases.sqlite_file import file_of, identity, other_names, starts_at_home
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
 from orchestrator.errors import DENIED, ConfigurationError, DatabaseUnavailable
@@ -183,18 +184,23 @@ class SQLite(Database):
 
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
-    ) -> tuple[str, ...] | None:
+    ) -> VersionRows | None:
         """One small query."""
         query = self.version_query(connection, table, schema)
         try:
-            return as_versions(row[0] for row in connection.exec_driver_sql(query))
+            return VersionRows.of(connection.exec_driver_sql(query))
         except DBAPIError:
             # No such table, or not a database at all: the second question tells them apart.
             connection.rollback()
             if not sa.inspect(connection).has_table(table, schema=schema):
                 return None
         # A leader may have committed between the questions; what else was wrong is so again.
-        return as_versions(row[0] for row in connection.exec_driver_sql(query))
+        return VersionRows.of(connection.exec_driver_sql(query))
+
+    def _marked(self, connection: Connection, schema: str | None) -> str:
+        names = connection.dialect.identifier_preparer
+        of = f"{names.quote_schema(schema)}." if schema is not None else ""
+        return f"(SELECT count(*) FROM {of}sqlite_master WHERE name = '{TABLE}')"  # noqa: S608
 
     def tables(
         self, connection: Connection, version_table: str, schema: str | None

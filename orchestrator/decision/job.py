@@ -15,6 +15,7 @@ class Command(StrEnum):
     STAMP = "stamp"
     UPGRADE = "upgrade"
     DOWNGRADE = "downgrade"
+    RESOLVE = "resolve"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,9 +25,11 @@ class Policy:
     bootstrap: Literal["upgrade", "create"] = "upgrade"
     unversioned: Literal["refuse", "adopt", "upgrade"] = "refuse"
     unrecognised: Literal["refuse", "accept"] = "refuse"
+    interrupted: Literal["refuse", "retry"] = "refuse"
     stamp_created: bool = True
     force: bool = False
     purge: bool = False
+    applied: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

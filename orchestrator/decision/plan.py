@@ -5,7 +5,7 @@ Pure: the same decision is made again inside the transaction that does the work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -22,6 +22,7 @@ class Task(StrEnum):
     STAMP = "stamp"
     UPGRADE = "upgrade"
     DOWNGRADE = "downgrade"
+    RESOLVE = "resolve"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ _UPGRADE: Final = Plan(tasks=(Task.UPGRADE,))
 _STAMP: Final = Plan(tasks=(Task.STAMP,))
 _DOWNGRADE: Final = Plan(tasks=(Task.DOWNGRADE,))
 _CREATE: Final = Plan(tasks=(Task.CREATE, Task.STAMP))
+_RESOLVE: Final = Plan(tasks=(Task.RESOLVE,))
 _REFUSE: Final = None
 
 
@@ -50,6 +52,7 @@ _SINGLE: Final[dict[Command, dict[DatabaseState, Plan | None]]] = {
         DatabaseState.BEHIND: _REFUSE,
         DatabaseState.CURRENT: NOTHING,
         DatabaseState.UNRECOGNISED: _REFUSE,
+        DatabaseState.INTERRUPTED: _REFUSE,
     },
     Command.STAMP: {
         DatabaseState.ABSENT: _REFUSE,
@@ -58,6 +61,7 @@ _SINGLE: Final[dict[Command, dict[DatabaseState, Plan | None]]] = {
         DatabaseState.BEHIND: _STAMP,
         DatabaseState.CURRENT: _STAMP,
         DatabaseState.UNRECOGNISED: _REFUSE,
+        DatabaseState.INTERRUPTED: _REFUSE,
     },
     Command.UPGRADE: {
         DatabaseState.ABSENT: _UPGRADE,
@@ -66,6 +70,7 @@ _SINGLE: Final[dict[Command, dict[DatabaseState, Plan | None]]] = {
         DatabaseState.BEHIND: _UPGRADE,
         DatabaseState.CURRENT: NOTHING,
         DatabaseState.UNRECOGNISED: _REFUSE,
+        DatabaseState.INTERRUPTED: _REFUSE,
     },
     Command.DOWNGRADE: {
         DatabaseState.ABSENT: _REFUSE,
@@ -74,6 +79,7 @@ _SINGLE: Final[dict[Command, dict[DatabaseState, Plan | None]]] = {
         DatabaseState.BEHIND: _DOWNGRADE,
         DatabaseState.CURRENT: _DOWNGRADE,
         DatabaseState.UNRECOGNISED: _REFUSE,
+        DatabaseState.INTERRUPTED: _REFUSE,
     },
 }
 
@@ -84,8 +90,15 @@ def decide(observation: Observation, policy: Policy, command: Command = Command.
     Raises `StateRefused` where the policy does not touch such a state, and
     `ConfigurationError` for an upgrade to a revision that the database is already beyond.
     """
+    if _is_repeated(observation, policy, command):
+        observation = replace(observation, mark=None)
     state = observation.state
     match command:
+        case Command.RESOLVE:
+            resolvable = observation.mark is not None and (
+                observation.target == (observation.mark.revision,)
+            )
+            plan = _RESOLVE if resolvable else _REFUSE
         case Command.RUN:
             plan = _decide_run(observation, policy)
         case Command.CREATE if not policy.stamp_created:
@@ -132,6 +145,16 @@ def _decide_run(observation: Observation, policy: Policy) -> Plan | None:
             return NOTHING
         case DatabaseState.UNRECOGNISED:
             return NOTHING if policy.unrecognised == "accept" else _REFUSE
+        case DatabaseState.INTERRUPTED:
+            return _REFUSE
+
+
+def _is_repeated(observation: Observation, policy: Policy, command: Command) -> bool:
+    """Whether the revision that was interrupted is run again from its beginning."""
+    if observation.mark is None or policy.interrupted != "retry":
+        return False
+    ways = (Command.DOWNGRADE,) if observation.mark.down else (Command.RUN, Command.UPGRADE)
+    return command in ways
 
 
 def adopts(observation: Observation, policy: Policy) -> bool:

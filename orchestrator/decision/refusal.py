@@ -7,9 +7,11 @@ from typing import Final
 from orchestrator.decision.job import Command, Policy
 from orchestrator.decision.state import DatabaseState, Observation
 from orchestrator.errors import StateRefused, by_setting
+from orchestrator.results import Mark
 
 _SHOWN_TABLES: Final = 5
 _SEEN: Final = {
+    DatabaseState.INTERRUPTED: "is interrupted, which `orchestrator run` refuses",
     DatabaseState.UNVERSIONED: "has tables but no version row, which `orchestrator run` refuses",
     DatabaseState.UNRECOGNISED: (
         "is at {unknown}, which no script has, and which `orchestrator run` refuses"
@@ -26,6 +28,8 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
             found = "is empty"
         case DatabaseState.UNVERSIONED:
             found = "has tables but no version row"
+        case DatabaseState.INTERRUPTED:
+            found = f"is interrupted in {observation.mark.revision if observation.mark else '?'}"
         case _:
             found = (
                 f"is at {', '.join(observation.versions)}, behind {', '.join(observation.target)}"
@@ -77,6 +81,10 @@ def _space(text: str) -> str:
 
 def _describe(observation: Observation, policy: Policy, command: Command) -> tuple[str, str]:
     match observation.state:
+        case DatabaseState.INTERRUPTED if observation.mark is not None:
+            return _interrupted(observation.mark, command, observation.target)
+        case state if command is Command.RESOLVE:
+            return f"The database is {state}, not interrupted: there is nothing to resolve.", ""
         case DatabaseState.UNVERSIONED if policy.unversioned == "adopt" and command is Command.RUN:
             listed = "".join(f"\n  - {line}" for line in observation.differences or ())
             return (
@@ -135,6 +143,28 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
             )
         case state:
             return (f"The database is {state}: there is nothing to {command}.", "")
+
+
+def _interrupted(mark: Mark, command: Command, target: tuple[str, ...]) -> tuple[str, str]:
+    found = (
+        f"The database is interrupted: {mark}, has not ended, and what it has done is committed."
+    )
+    if mark.statement:
+        found += f" Its statement {mark.statement} may or may not be done, those before it are."
+    if command is Command.RESOLVE:
+        found += f" That is not {', '.join(target) or 'base'}."
+    return found, ways_out(mark)
+
+
+def ways_out(mark: Mark) -> str:
+    """What to do about a revision that was interrupted."""
+    done, undone = ("--applied", "--rolled-back")
+    return (
+        "Look how far it has come. Finish it by hand, and then "
+        f"`orchestrator resolve {done} {mark.revision}`; or undo it by hand, and then "
+        f"`orchestrator resolve {undone} {mark.revision}`. If it can be repeated from its "
+        f"beginning as it is, set {by_setting('interrupted', 'retry')}."
+    )
 
 
 def _count(tables: tuple[str, ...]) -> str:

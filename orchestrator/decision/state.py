@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.results import Mark
+
 
 class DatabaseState(StrEnum):
     """Every state a database can be in; `classify` gives each observation exactly one."""
@@ -15,6 +17,7 @@ class DatabaseState(StrEnum):
     BEHIND = "behind"
     CURRENT = "current"
     UNRECOGNISED = "unrecognised"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +27,8 @@ class Observation:
     `tables` are those that count: not the database's own, and not the version table.
     `target` is what is to be reached, `missing` the part of it that is not yet, and
     `unknown` the version rows that no script has. `differences` is filled only where a
-    comparison with the metadata was asked for (`unversioned = "adopt"`).
+    comparison with the metadata was asked for (`unversioned = "adopt"`). `mark` tells of a
+    revision that was begun and has not ended.
     """
 
     exists: bool = True
@@ -34,6 +38,7 @@ class Observation:
     unknown: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     differences: tuple[str, ...] | None = None
+    mark: Mark | None = None
 
     @property
     def state(self) -> DatabaseState:
@@ -49,6 +54,8 @@ def classify(observation: Observation) -> DatabaseState:
     """
     if not observation.exists:
         return DatabaseState.ABSENT
+    if observation.mark is not None:
+        return DatabaseState.INTERRUPTED
     if observation.unknown:
         return DatabaseState.UNRECOGNISED
     if not observation.versions and not observation.tables:

@@ -211,6 +211,7 @@ class _Pass:
                 has_version_table = True
             if transaction.versions_statement is None:
                 environment.check_can_be_proved(self._options.database)
+                transaction.schema = environment.found_schema(self._options.database)
                 transaction.versions_statement = environment.versions_statement
             self._step = step
             yield watched(step)

@@ -83,7 +83,8 @@ class Arguments:
 class PassOptions(Arguments):
     """How `env.py` is run on the database.
 
-    `warn` is told what somebody should know of a revision, which it names. `lock_seconds` is how
+    `process` says who runs it. `warn` is told what somebody should know of a revision, which it
+    names. `lock_seconds` is how
     long is waited for somebody who works without the lock.
 
     `ddl_lock_seconds` is how long a statement may wait that keeps others out, and
@@ -94,6 +95,7 @@ class PassOptions(Arguments):
 
     database: Database
     transaction: str = "env"
+    process: str = ""
     lock_seconds: float = 30.0
     ddl_lock_seconds: float = 0.0
     ddl_retry_seconds: float = 0.0

@@ -17,7 +17,7 @@ from alembic.util import CommandError, to_tuple
 from orchestrator.databases.secrets import NO_SECRETS, Secrets
 from orchestrator.decision.state import ScriptLocations
 from orchestrator.errors import ConfigurationError
-from orchestrator.results import Revision
+from orchestrator.results import Mark, Revision
 from orchestrator.revisions.application_logging import host_logging_kept
 from orchestrator.revisions.config import AlembicProject
 from orchestrator.revisions.forked import forked_children_ended
@@ -196,6 +196,21 @@ class Scripts:
         with walk_explained(target, versions, self.heads):
             steps = self.directory._downgrade_revs(target, cast("str", tuple(versions)))
         return [Step(step, _named(step.revision)) for step in steps]
+
+    def as_if_run(self, revision: str, versions: Sequence[str], *, down: bool) -> Step:
+        """The step of one revision that runs nothing, and leaves its version rows."""
+        steps = self.downgrade("base", versions) if down else self.upgrade(revision, versions)
+        step = next(one for one in steps if one.revision and one.revision.revision == revision)
+
+        def nothing(**_: object) -> None:
+            pass
+
+        step.alembic.migration_fn = nothing
+        return Step(step.alembic)
+
+    def is_done(self, mark: Mark, versions: Sequence[str]) -> bool:
+        """Whether the version rows say that what was begun has ended."""
+        return (mark.revision in self.ancestors(versions)) is not mark.down
 
     def stamp(self, target: str, versions: Sequence[str], *, purge: bool = False) -> list[Step]:
         """What sets the version rows to the target; `purge` takes every row away before.

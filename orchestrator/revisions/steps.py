@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext, MigrationStep
 
 from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.results import Mark
 from orchestrator.revisions.environment_context import PassOptions
 from orchestrator.revisions.forked import forked_children_ended
 from orchestrator.revisions.scripts import Step
@@ -71,6 +73,7 @@ def _watched(
     @wraps(migrate)
     def watched(**arguments: Any) -> None:
         try:
+            transaction.at = _mark_of(step, options.process)
             transaction.before_step()
             # A child of it must not even unwind: `env.py` would end its parent's transaction.
             with forked_children_ended():
@@ -94,6 +97,17 @@ def _watched(
 
     step.alembic.migration_fn = watched
     return step.alembic
+
+
+def _mark_of(step: Step, process: str) -> Mark | None:
+    if step.revision is None:
+        return None
+    return Mark(
+        revision=step.revision.revision,
+        down=not step.alembic.is_upgrade,
+        began_at=datetime.now(UTC),
+        process=process,
+    )
 
 
 def _end_well(

@@ -239,6 +239,7 @@ class Contender:
             warn=self._warn,
             scripts_found=self._publication.scripts_found,
             lock_seconds=max(0.0, timeout - self.waited_seconds),
+            process=str(self._publication.holder),
         )
         self._ended = await self._probe(under_lock=True)
         if self._ended is None:

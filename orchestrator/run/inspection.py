@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.decision.job import Command, Policy
 from orchestrator.decision.plan import Task, adopts, decide
@@ -69,6 +69,7 @@ class View:
                 exists=True,
                 versions=environment.versions(),
                 tables=self._resources.database.tables(environment.connection, table, schema),
+                mark=self._resources.database.mark(environment.connection, schema),
             )
             if compared(observation):
                 self.differences = environment.differences(there=there)
@@ -87,10 +88,8 @@ class View:
             ) from error
         return seen[0]
 
-    def _observe(
-        self, *, exists: bool, versions: tuple[str, ...], tables: tuple[str, ...]
-    ) -> Observation:
-        return observe(self._scripts, self.target, exists=exists, versions=versions, tables=tables)
+    def _observe(self, **seen: Any) -> Observation:
+        return observe(self._scripts, self.target, **seen)
 
 
 def inspect(resources: Resources, policy: Policy) -> Inspection:

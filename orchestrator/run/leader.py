@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.databases import marks
 from orchestrator.databases.patience import patiently
 from orchestrator.decision.job import Command, Job
 from orchestrator.decision.state import Observation
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 class Leader:
     """One job under the lock. `scripts_found` is told the fingerprint of the scripts.
 
-    `lock_seconds` is how long is waited for somebody who works without the lock.
+    `lock_seconds` is how long is waited for somebody who works without the lock, `process` says
+    who this is.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Leader:
         warn: Callable[[str, str | None], None],
         scripts_found: Callable[[str], None],
         lock_seconds: float,
+        process: str = "",
     ) -> None:
+        self._process = process
         self._resources = resources
         self._database = resources.database
         self._job = job
@@ -58,6 +62,7 @@ class Leader:
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
         self._transaction: Transaction | None = None
+        self._ran: Transaction | None = None
         self._session: int | None = None
         self._lost_session: int | None = None
         self._aborted = False
@@ -119,6 +124,7 @@ class Leader:
             led=bool(outcome.plan),
             cancelled=outcome.cancelled,
         )
+        self._clear_mark(ended)
         self._remember(heads, scripts, ended)
         return ended
 
@@ -173,6 +179,7 @@ class Leader:
         options = self._resources.pass_options(
             self._job.target,
             transaction=self._resources.settings.transaction,
+            process=self._process,
             patience=self._resources.patience(cancellation.interrupt, self._emit),
             lock_seconds=self._lock_seconds,
             ddl_lock_seconds=self._resources.settings.ddl_lock_timeout_seconds,
@@ -201,7 +208,8 @@ class Leader:
 
     @contextmanager
     def _attend(self, heartbeat: Heartbeat, transaction: Transaction) -> Iterator[None]:
-        self._transaction, self._session = transaction, transaction.session
+        self._transaction = self._ran = transaction
+        self._session = transaction.session
         try:
             with heartbeat.attending(transaction):
                 yield
@@ -259,6 +267,18 @@ class Leader:
                 ),
             )
         return patiently(ask, patience)
+
+    def _clear_mark(self, ended: Ended) -> None:
+        """Take away what told of revisions that have ended, by now as the version rows tell."""
+        known, divided = self.outcome.known, self._ran is not None and self._ran.marked
+        resolved = self.outcome.before is not None and self.outcome.before.mark is not None
+        if known is None or not (self.outcome.marked or divided):
+            return
+        if resolved and not (ended.tasks or ended.applied):
+            return  # it was only looked at
+        with self._database.connect() as connection:
+            self._database.act_as(connection, known.role)
+            marks.clear(connection, known.version_table_schema)
 
     def _is_lost(self, error: Exception) -> bool:
         cause = getattr(error, "error", error)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from orchestrator.databases.base import VersionRows
 from orchestrator.databases.patience import Patience, patiently
 from orchestrator.decision.state import DatabaseState, KnownTarget
 from orchestrator.results import Ended
@@ -26,7 +27,7 @@ def probe_known(resources: Resources, patience: Patience) -> Ended | None:
 
     with _remembered(resources) as remembered:
 
-        def ask() -> tuple[str, ...] | None:
+        def ask() -> VersionRows | None:
             if not database.exists():
                 return None  # whoever made it took it away again, as its first migration failed
             with database.connect() as connection:
@@ -40,7 +41,7 @@ def probe_known(resources: Resources, patience: Patience) -> Ended | None:
 
         rows = patiently(ask, patience)
         known = remembered()
-    if known is None or rows != known.versions:
+    if known is None or rows is None or rows != known.versions or rows.is_marked:
         return None
     return Ended(versions=known.versions, state_before=DatabaseState.CURRENT)
 

@@ -83,7 +83,9 @@ class Watch:
         table, schema = known.version_table, known.version_table_schema
         with database.connect() as connection:
             database.act_as(connection, known.role)
-            rows = database.version_rows(connection, table, schema) or ()
+            found = database.version_rows(connection, table, schema)
+            rows = found or ()
             tables = () if rows else database.tables(connection, table, schema)
+            mark = database.mark(connection, schema) if found and found.is_marked else None
         target = self._resources.settings.target
-        return observe(self._scripts, target, exists=True, versions=rows, tables=tables)
+        return observe(self._scripts, target, exists=True, versions=rows, tables=tables, mark=mark)

@@ -22,7 +22,7 @@ from orchestrator.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from orchestrator.results import AppliedRevision, Revision, TaskResult
+from orchestrator.results import AppliedRevision, Mark, Revision, TaskResult
 from orchestrator.run.heartbeat import At
 from orchestrator.tasks import TASKS
 from orchestrator.tasks.context import TaskContext
@@ -42,7 +42,8 @@ class Outcome:
     `defects` are those that were found before anything was done.
 
     `expected` are the version rows that the end of the pass saw inside its transaction, and
-    `created` the schema and name of each table that was made from the metadata.
+    `created` the schema and name of each table that was made from the metadata. `marked` says
+    that there is a table of a mark.
     """
 
     before: Observation | None = None
@@ -56,6 +57,7 @@ class Outcome:
     tasks: list[TaskResult] = field(default_factory=list)
     defects: tuple[str, ...] = ()
     at: At | None = None
+    marked: bool = False
 
     def begin_anew(self, kept: Callable[[AppliedRevision], bool]) -> None:
         """Forget what ran and was rolled back: a pass may begin again."""
@@ -172,11 +174,17 @@ class Work:
             exists=self._existed,
             versions=environment.versions(),
             tables=self._database.tables(environment.connection, table, schema),
+            mark=self._mark(environment, schema),
         )
         if self._job.command is Command.RUN and adopts(observation, self._job.policy):
             found = tuple(map(str, environment.differences()))
             observation = replace(observation, differences=found)
         return observation
+
+    def _mark(self, environment: Environment, schema: str | None) -> Mark | None:
+        mark = self._database.mark(environment.connection, schema)
+        self.outcome.marked = self.outcome.marked or mark is not None
+        return mark
 
     def _announce(self, environment: Environment, plan: Plan, versions: tuple[str, ...]) -> None:
         scripts, target = environment.scripts, self._job.target
@@ -199,6 +207,8 @@ class Work:
             target="heads" if created or adopted else self._job.target,
             versions=environment.versions(),
             purge=self._job.policy.purge,
+            mark=self.outcome.before.mark if self.outcome.before else None,
+            applied=self._job.policy.applied,
         )
         steps = list(TASKS[task](context))
         total = sum(step.revision is not None for step in steps)
@@ -254,6 +264,7 @@ def observe(
     exists: bool,
     versions: tuple[str, ...],
     tables: tuple[str, ...],
+    mark: Mark | None = None,
 ) -> Observation:
     """What was seen of a database, beside what the scripts say of it.
 
@@ -269,4 +280,6 @@ def observe(
         target=wanted,
         unknown=unknown,
         missing=scripts.missing(wanted, versions),
+        # One that has ended, and whose process has not come to take the mark away, is none.
+        mark=None if mark is None or scripts.is_done(mark, versions) else mark,
     )

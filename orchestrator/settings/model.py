@@ -77,6 +77,7 @@ Mode = Literal["migrate", "follow", "require"]
 Bootstrap = Literal["upgrade", "create"]
 Unversioned = Literal["refuse", "adopt", "upgrade"]
 Unrecognised = Literal["refuse", "accept"]
+Interrupted = Literal["refuse", "retry"]
 OnPeerFailure = Literal["fail", "retry"]
 TransactionKind = Literal["env", "run", "revision", "off"]
 Log = Literal["auto", "console", "json", "off"]
@@ -97,6 +98,7 @@ class SettingsArguments(TypedDict, total=False):
     bootstrap: Bootstrap
     unversioned: Unversioned
     unrecognised: Unrecognised
+    interrupted: Interrupted
     lock_timeout_seconds: float
     connect_timeout_seconds: float
     ddl_lock_timeout_seconds: float
@@ -149,6 +151,9 @@ class Settings(BaseModel):
     runs all revisions on them, as Alembic does."""
     unrecognised: Unrecognised = "refuse"
     """A version that the scripts do not know: `accept` serves on it as it is."""
+    interrupted: Interrupted = "refuse"
+    """A revision that was begun, has committed a part of its work and not ended, as on MariaDB
+    and MySQL: `retry` runs it again from its beginning."""
     lock_timeout_seconds: Seconds = 300.0
     """How long to wait for another process. 0 tries twice; `inf` waits for ever."""
     connect_timeout_seconds: Seconds = 30.0

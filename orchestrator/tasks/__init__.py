@@ -12,6 +12,7 @@ from orchestrator.decision.plan import Task
 from orchestrator.tasks.context import TaskContext
 from orchestrator.tasks.create import create
 from orchestrator.tasks.downgrade import downgrade
+from orchestrator.tasks.resolve import resolve
 from orchestrator.tasks.stamp import stamp
 from orchestrator.tasks.upgrade import upgrade
 
@@ -23,4 +24,5 @@ TASKS: Final[dict[Task, Callable[[TaskContext], Iterator[Step]]]] = {
     Task.STAMP: stamp,
     Task.UPGRADE: upgrade,
     Task.DOWNGRADE: downgrade,
+    Task.RESOLVE: resolve,
 }

@@ -106,12 +106,16 @@ class TestRefused:
         """Somebody will leave."""
         server.execute("SET GLOBAL max_connections = 10")
         kept: list[Any] = []
+
+        def fill() -> None:
+            for _ in range(20):
+                connection = database_of(url).connect()
+                connection.__enter__()
+                kept.append(connection)
+
         try:
             with pytest.raises(DatabaseUnavailable) as raised:
-                for _ in range(20):
-                    connection = database_of(url).connect()
-                    connection.__enter__()
-                    kept.append(connection)
+                fill()
         finally:
             for connection in kept:
                 connection.__exit__(None, None, None)
@@ -279,9 +283,7 @@ class TestLock:
         holder.release()
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-    def test_is_freed_when_its_process_says_nothing(
-        self, url: str, number: signal.Signals
-    ) -> None:
+    def test_is_freed_when_its_process_says_nothing(self, url: str, number: signal.Signals) -> None:
         """Killed or stopped: a host that hangs keeps nobody out for long."""
         lock = lock_of(url)
         with HolderProcess("mysql", url) as other:
@@ -289,7 +291,8 @@ class TestLock:
             other.signal(number)
             soon(lock.try_acquire)
             lock.release()
-            other.signal(signal.SIGCONT if number == signal.SIGSTOP else 0)
+            if number == signal.SIGSTOP:
+                other.signal(signal.SIGCONT)
 
     def test_of_another_database_is_another(self, server: MariaDBServer, url: str) -> None:
         """The server has its locks for all of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from orchestrator.decision.job import Command, Policy
 from orchestrator.decision.plan import NOTHING, decide
 from orchestrator.decision.state import DatabaseState, Observation
 from orchestrator.errors import ConfigurationError, OrchestratorError, StateRefused
+from orchestrator.results import Mark
 from tests.decision.test_state import observations
 
 ABSENT = Observation(exists=False, target=("r2",), missing=("r2",))
@@ -22,7 +24,17 @@ CURRENT = Observation(tables=("artist",), versions=("r2",), target=("r2",))
 UNRECOGNISED = Observation(
     tables=("artist",), versions=("x9",), target=("r2",), unknown=("x9",), missing=("r2",)
 )
-EXAMPLES = {one.state: one for one in (ABSENT, EMPTY, UNVERSIONED, BEHIND, CURRENT, UNRECOGNISED)}
+INTERRUPTED = Observation(
+    tables=("artist",),
+    versions=("r1",),
+    target=("r2",),
+    missing=("r2",),
+    mark=Mark(revision="r2", statement=3, process="web-1 pid 7"),
+)
+EXAMPLES = {
+    one.state: one
+    for one in (ABSENT, EMPTY, UNVERSIONED, BEHIND, CURRENT, UNRECOGNISED, INTERRUPTED)
+}
 
 policies = st.builds(
     Policy,
@@ -63,6 +75,8 @@ def test_the_examples_are_one_of_each_state() -> None:
         ("current", "create", ""),
         ("unrecognised", "upgrade", "refuse"),
         ("unrecognised", "create", "refuse"),
+        ("interrupted", "upgrade", "refuse"),
+        ("interrupted", "create", "refuse"),
     ],
 )
 def test_run_by_state_and_bootstrap(state: DatabaseState, bootstrap: str, tasks: str) -> None:
@@ -75,10 +89,11 @@ def test_run_by_state_and_bootstrap(state: DatabaseState, bootstrap: str, tasks:
 @pytest.mark.parametrize(
     ("command", "tasks"),
     [
-        ("create", ["create stamp", "create stamp", "refuse", "refuse", "", "refuse"]),
-        ("stamp", ["refuse", "refuse", "stamp", "stamp", "stamp", "refuse"]),
-        ("upgrade", ["upgrade", "upgrade", "refuse", "upgrade", "", "refuse"]),
-        ("downgrade", ["refuse", "refuse", "refuse", "downgrade", "downgrade", "refuse"]),
+        ("create", ["create stamp", "create stamp", "refuse", "refuse", "", "refuse", "refuse"]),
+        ("stamp", ["refuse", "refuse", "stamp", "stamp", "stamp", "refuse", "refuse"]),
+        ("upgrade", ["upgrade", "upgrade", "refuse", "upgrade", "", "refuse", "refuse"]),
+        ("downgrade", ["refuse", "refuse", "refuse", "downgrade", "downgrade", "refuse", "refuse"]),
+        ("resolve", ["refuse"] * 6 + ["resolve"]),
     ],
 )
 def test_single_commands_by_state(command: str, tasks: list[str]) -> None:
@@ -94,15 +109,15 @@ def test_single_commands_by_state(command: str, tasks: list[str]) -> None:
         (
             "create",
             Policy(stamp_created=False),
-            ["create", "create", "refuse", "refuse", "", "refuse"],
+            ["create", "create", "refuse", "refuse", "", "refuse", "refuse"],
         ),
-        ("stamp", Policy(force=True), ["stamp"] * 5 + ["refuse"]),
-        ("stamp", Policy(purge=True), ["refuse", "refuse", "stamp", "stamp", "stamp", "stamp"]),
-        ("stamp", Policy(force=True, purge=True), ["stamp"] * 6),
+        ("stamp", Policy(force=True), ["stamp"] * 5 + ["refuse"] * 2),
+        ("stamp", Policy(purge=True), ["refuse"] * 2 + ["stamp"] * 4 + ["refuse"]),
+        ("stamp", Policy(force=True, purge=True), ["stamp"] * 6 + ["refuse"]),
         (
             "upgrade",
             Policy(force=True, purge=True),
-            ["upgrade", "upgrade", "refuse", "upgrade", "", "refuse"],
+            ["upgrade", "upgrade", "refuse", "upgrade", "", "refuse", "refuse"],
         ),
     ],
 )
@@ -120,6 +135,19 @@ def test_the_policy_of_a_run_says_nothing_about_single_commands(command: Command
 
     for observation in EXAMPLES.values():
         assert outcome(observation, command, lenient) == outcome(observation, command, Policy())
+
+
+def test_what_was_interrupted_is_repeated_only_in_its_own_direction() -> None:
+    """With `interrupted = "retry"` a run repeats an upgrade, and never ends a downgrade."""
+    policy = Policy(interrupted="retry")
+    down = replace(INTERRUPTED, mark=Mark(revision="r1", down=True))
+
+    assert outcome(INTERRUPTED, Command.RUN, policy) == "upgrade"
+    assert outcome(INTERRUPTED, Command.UPGRADE, policy) == "upgrade"
+    assert outcome(INTERRUPTED, Command.DOWNGRADE, policy) == "refuse"
+    assert outcome(down, Command.RUN, policy) == "refuse"
+    assert outcome(down, Command.DOWNGRADE, policy) == "downgrade"
+    assert outcome(down, Command.RESOLVE, policy) == "refuse"  # r2 was not begun
 
 
 @pytest.mark.parametrize(
@@ -202,6 +230,10 @@ def test_every_decision_is_a_plan_or_an_error_with_words(
         (UNRECOGNISED, "upgrade", "at x9", "--purge"),
         (UNRECOGNISED, "downgrade", "at x9", "--purge"),
         (UNRECOGNISED, "create", "at x9", "--purge"),
+        (INTERRUPTED, "run", "the upgrade of r2, begun by web-1 pid 7", "resolve --applied r2"),
+        (INTERRUPTED, "upgrade", "Its statement 3 may or may not", "resolve --rolled-back r2"),
+        (INTERRUPTED, "stamp", "interrupted", '"retry"'),
+        (BEHIND, "resolve", "behind, not interrupted", ""),
         (BEHIND, "create", "at r1 and has tables already", "orchestrator upgrade"),
         (ABSENT, "stamp", "absent", "--force"),
         (EMPTY, "stamp", "empty", "orchestrator run"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.decision.state import DatabaseState, Observation, classify
+from orchestrator.results import Mark
 
 names = st.lists(st.sampled_from(["a", "b", "c"]), unique=True, max_size=3).map(tuple)
 observations = st.builds(
@@ -20,18 +21,21 @@ observations = st.builds(
     unknown=names,
     missing=names,
     differences=st.none() | names,
+    mark=st.none() | st.just(Mark(revision="r1")),
 )
 
 
 @given(observations)
 def test_every_observation_has_exactly_one_state(observation: Observation) -> None:
-    """`classify` is total, and exactly one of the design's six descriptions fits."""
-    known = observation.exists and not observation.unknown
+    """`classify` is total, and exactly one of the design's seven descriptions fits."""
+    unmarked = observation.mark is None
+    known = observation.exists and unmarked and not observation.unknown
     bare = not observation.tables and not observation.versions
     reached = not observation.missing
     fits = {
         DatabaseState.ABSENT: not observation.exists,
-        DatabaseState.UNRECOGNISED: observation.exists and bool(observation.unknown),
+        DatabaseState.INTERRUPTED: observation.exists and not unmarked,
+        DatabaseState.UNRECOGNISED: observation.exists and unmarked and bool(observation.unknown),
         DatabaseState.EMPTY: known and bare,
         DatabaseState.CURRENT: known and not bare and reached,
         DatabaseState.BEHIND: known and bool(observation.versions) and not reached,
@@ -75,4 +79,4 @@ def test_states_by_example(seen: dict[str, Any], state: str) -> None:
     assert Observation(**seen).state == state
 
 
-_FIELDS = ("exists", "tables", "versions", "target", "unknown", "missing", "differences")
+_FIELDS = ("exists", "tables", "versions", "target", "unknown", "missing", "differences", "mark")

@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "bootstrap": "create",
     "unversioned": "adopt",
     "unrecognised": "accept",
+    "interrupted": "retry",
     "on_peer_failure": "retry",
     "transaction": "off",
     "state_dir": Path("other"),

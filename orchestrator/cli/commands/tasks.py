@@ -33,6 +33,7 @@ _A_REVISION: Final = "a revision (a beginning of its id will do), a label"
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     app.command()(options.expanded(create))
+    app.command()(options.expanded(resolve))
     for command in (stamp, upgrade, downgrade):
         app.command(cls=_TakesRevision)(options.expanded(command))
 
@@ -129,6 +130,31 @@ def downgrade(
             print_json(stopped_before_running(Command.DOWNGRADE))
         raise KeyboardInterrupt
     perform(orchestrator, Command.DOWNGRADE, revision, running=running)
+
+
+def resolve(
+    where: options.Where,
+    running: options.Running,
+    applied: Annotated[
+        str | None, typer.Option("--applied", metavar="REV", help="It is done: note that down.")
+    ] = None,
+    rolled_back: Annotated[
+        str | None,
+        typer.Option("--rolled-back", metavar="REV", help="It is undone, as if never begun."),
+    ] = None,
+) -> None:
+    """End the state `interrupted`, once you have seen to the revision by hand.
+
+    Where a database commits each change of tables at once (MariaDB, MySQL), a revision that fails
+    or is killed in its middle is half done. `orchestrator run` then refuses, and says how far it
+    has come. Finish it by hand, or undo it; then say which.
+    """
+    if (applied is None) == (rolled_back is None):
+        raise typer.BadParameter("name the revision by either --applied or --rolled-back")
+    orchestrator = make_for(where, running, Command.RESOLVE)
+    revision = applied if applied is not None else rolled_back
+    done = applied is not None
+    perform(orchestrator, Command.RESOLVE, revision, running=running, applied=done)
 
 
 def _may_drop(orchestrator: Orchestrator, revision: str) -> bool:

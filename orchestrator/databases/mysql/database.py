@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.base import Database, VersionRows
 from orchestrator.databases.blanks import blanked_of_mysql
+from orchestrator.databases.marks import TABLE
 from orchestrator.databases.mysql import driver, errors
 from orchestrator.databases.mysql.lock import MySQLLock
 from orchestrator.databases.mysql.locks import HOLDER
@@ -26,7 +27,8 @@ _PORT: Final = 3306
 _KINDS: Final = ("mysql", "mariadb")
 _TABLES: Final = sa.text(
     "SELECT table_name FROM information_schema.tables "
-    "WHERE table_schema IN (DATABASE(), :schema) AND table_name <> :version_table "
+    "WHERE table_schema IN (DATABASE(), :schema) "
+    "AND table_name NOT IN (:version_table, 'orchestrator_interrupted') "
     "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')"
 )
 _HAS: Final = sa.text(
@@ -114,11 +116,11 @@ class MySQL(Database):
 
     def version_rows(
         self, connection: Connection, table: str, schema: str | None
-    ) -> tuple[str, ...] | None:
+    ) -> VersionRows | None:
         """By the one query."""
         query = self.version_query(connection, table, schema)
         try:
-            return as_versions(connection.exec_driver_sql(query).scalars())
+            return VersionRows.of(connection.exec_driver_sql(query))
         except DBAPIError as error:
             code = errors.number(error)
             if code in errors.NO_TABLE:
@@ -131,6 +133,14 @@ class MySQL(Database):
                     url=self.shown_url,
                 ) from error
             raise
+
+    def _marked(self, connection: Connection, schema: str | None) -> str:
+        literal = (schema or "").replace("\\", "\\\\").replace("'", "''").replace("%", "%%")
+        named = f"'{literal}'" if schema is not None else "DATABASE()"
+        return (
+            "EXISTS (SELECT 1 FROM information_schema.tables "  # noqa: S608 - quoted
+            f"WHERE table_schema = {named} AND table_name = '{TABLE}')"
+        )
 
     def tables(
         self, connection: Connection, version_table: str, schema: str | None

@@ -17,7 +17,7 @@ TABLES: Final = sa.text(
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
       AND n.nspname IN (current_schema(), :schema)
-      AND c.relname <> :version_table
+      AND c.relname NOT IN (:version_table, 'orchestrator_interrupted')
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_depend AS d
         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.patience import Patience
-from orchestrator.results import Blocker
+from orchestrator.results import Blocker, Mark
 
 
 class TransactionError(Exception):
@@ -96,6 +96,12 @@ class Transaction:
         """What is executed at this moment."""
         self.session = database.session(connection)
         """The number by which a server knows the connection."""
+        self.at: Mark | None = None
+        """What would be left if the step in hand were interrupted."""
+        self.schema: str | None = None
+        """Where the version table is, and with it a mark."""
+        self.marked = False
+        """Whether a mark was left."""
         self.versions_statement: str | None = None
         """What reads the version rows, once there is a table of them."""
         self.blockers: tuple[Blocker, ...] = ()

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
+from orchestrator.databases import marks
 from orchestrator.databases.base import Database
 from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
 from orchestrator.databases.mysql.locks import FENCE
 from orchestrator.databases.patience import Patience
+from orchestrator.decision.refusal import ways_out
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
 
 _COMMITS: Final = re.compile(
@@ -55,6 +59,8 @@ class MySQLTransaction(Transaction):
         )
         self._in_step = False
         self._done: list[str] = []
+        self._own = ExitStack()
+        self._marks: Connection | None = None
         self._fenced = False
         self._waits: int | None = None
         self._limited = False
@@ -86,6 +92,8 @@ class MySQLTransaction(Transaction):
     def abandon(self) -> None:
         """Nothing of ours stays on the connection, which may be a pool's again by now."""
         super().abandon()
+        self._own.close()
+        self._marks = None
         if self._left is not None:
             event.remove(self._pool, "checkin", self._left)
             self._left = None
@@ -94,7 +102,7 @@ class MySQLTransaction(Transaction):
 
     def before_step(self) -> None:
         """From here on it is counted what is sent."""
-        self._in_step, self.divided = True, False
+        self._in_step, self.divided, self.marked = True, False, False
         self._done.clear()
 
     def after_step(self) -> None:
@@ -113,6 +121,13 @@ class MySQLTransaction(Transaction):
         if code == DEADLOCK or (code == LOCK_WAIT and self._limited):
             return Blocked(self._shown(str(getattr(error, "statement", None) or "")), self.blockers)
         return None
+
+    def advice(self, error: BaseException) -> str | None:
+        """The ways out of a revision that is half done."""
+        known = super().advice(error)
+        if not (self.marked and self.at is not None):
+            return known
+        return f"{known + ' ' if known else ''}{ways_out(self.at)}"
 
     def account(self) -> str | None:
         """Which of a revision's statements have been done, and at which it was."""
@@ -133,14 +148,28 @@ class MySQLTransaction(Transaction):
         commits = _COMMITS.match(statement) is not None
         if commits:
             self.committed = True
-            self.divided = self._in_step
         if self._in_step:
+            self._mark(commits=commits)
             self._limit(wanted=commits)
 
     def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_executed(connection, cursor, statement, *more)
         if self._in_step:
             self._done.append(self._shown(statement))
+
+    def _mark(self, *, commits: bool) -> None:
+        """Leave a mark before what divides the revision, and say how far that has come."""
+        if self.at is None or not (commits or self.marked):
+            return
+        self.divided = True
+        if self._marks is None:
+            self._marks = self._own.enter_context(self._database.connect())
+        statement = len(self._done) + 1
+        if self.marked:
+            marks.advance(self._marks, self.schema, statement)
+        else:
+            marks.write(self._marks, self.schema, replace(self.at, statement=statement))
+            self.marked = True
 
     def _limit(self, *, wanted: bool) -> None:
         """Limit how long a statement waits for a table; one that somebody has set is left."""

@@ -221,7 +221,8 @@ class Preview:
     """What `run`, or a downgrade, would do now: the state, the tasks, and the revisions in order.
 
     `drops` are the tables and columns that go, as far as the code of the revisions shows it;
-    `sql` holds the statements where they were asked for.
+    `sql` holds the statements where they were asked for, `remark` what to know beforehand of such a
+    database.
     """
 
     state: str
@@ -229,6 +230,7 @@ class Preview:
     revisions: tuple[Revision, ...]
     drops: tuple[Drop, ...] = ()
     sql: str | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

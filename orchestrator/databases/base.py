@@ -31,6 +31,9 @@ class Database(ABC):
     alters_by_copy: ClassVar[bool] = False
     """Whether most changes of a table need a copy of it, which Alembic calls batch mode."""
 
+    divides: ClassVar[str | None] = None
+    """What to say before work whose parts are committed one by one; None where it is whole."""
+
     def __init__(self, url: URL) -> None:
         self.url = url
 

@@ -261,8 +261,9 @@ class Contender:
         try:
             ready = await in_thread(ask, self._limiter)
         except DatabaseUnavailable as error:
-            # A leader with much to write can keep all others out until its commit. It is
-            # waited for at the lock, as long as that takes.
+            # A leader with much to write can keep all others out until its commit, and a server
+            # that has no connection left can take no more who ask. Both are waited for at the
+            # lock, by one process a host.
             if under_lock or not error.busy:
                 raise
             return None

@@ -170,6 +170,7 @@ def preview(
         revisions=revisions,
         drops=_drops(made_or_dropped, observation),
         sql=_sql(resources, scripts, plan.tasks, target, versions) if sql else None,
+        remark=resources.database.divides if plan else None,
     )
 
 

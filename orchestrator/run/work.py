@@ -109,6 +109,8 @@ class Work:
         outcome.plan = decide(observation, self._job.policy, self._job.command)
         if outcome.plan and self._cancelled():
             raise Interrupted
+        if outcome.plan and self._database.divides is not None and outcome.before is observation:
+            self._warn(self._database.divides, None)
         if outcome.plan:
             self._announce(environment, outcome.plan, observation.versions)
         for task in outcome.plan.tasks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.databases.postgresql.holder import FENCE, LEADER, NAMESPACE
 from tests.projects import Finished, Project, make_project
-from tests.servers.postgresql import shared_postgresql
+from tests.servers.postgresql import PostgreSQLServer, shared_postgresql
 from tests.zygote import Forked, Zygote
 
 DEADLINE_SECONDS = 60.0
@@ -189,6 +189,44 @@ def test_who_follows_names_the_leader_on_another_host(hosts: Hosts) -> None:
     assert ended.code == 3, ended.stderr
     assert f"pid {leader.pid}" in ended.json["error"]["message"]
     assert leader.finish().code == 0
+
+
+def test_a_full_server_is_asked_by_one_process_a_host(tmp_path: Path, zygote: Zygote) -> None:
+    """The others wait for that one: to ask again and again would take the place of who works."""
+    server = PostgreSQLServer(settings="max_connections = 10\nsuperuser_reserved_connections = 3\n")
+    project = make_project(tmp_path)
+    project.write("migrations/env.py", ENV_PY.format(each=False))
+    project.revision("r1", None, COUNTED)
+    kept: list[Any] = []
+    try:
+        with server.database() as name:
+            admin = psycopg.connect(server.conninfo(name), autocommit=True)
+            kept.append(admin)
+            admin.execute("CREATE ROLE app LOGIN")
+            admin.execute("GRANT ALL ON SCHEMA public TO app")
+            as_app = server.conninfo(name).replace("user=postgres", "user=app")
+            with suppress(psycopg.OperationalError):
+                while True:
+                    kept.append(psycopg.connect(as_app))
+            hosts = Hosts(project, server.url(name).replace("//postgres", "//app"), zygote)
+            started = hosts.start(processes=5)
+            soon(lambda: len(hosts.journal(0, "lock_waiting")) >= 5)
+            for connection in kept[1:]:
+                connection.close()
+            ended = [one.finish() for one in started]
+            assert {one.code for one in ended} == {0}, [one.stderr for one in ended]
+            waited = {
+                (one["run_id"], one["lock"], one["reason"] is not None)
+                for one in hosts.journal(0, "lock_waiting")
+            }
+            for_the_file = {run for run, lock, full in waited if lock == "file" and not full}
+            assert len(for_the_file) >= 4
+            assert not [one for one in waited if one[1] == "database"]
+            admin.close()
+    finally:
+        for connection in kept:
+            connection.close()
+        server.stop()
 
 
 def test_a_lost_lock_is_harmless(hosts: Hosts) -> None:

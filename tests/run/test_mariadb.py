@@ -108,6 +108,8 @@ def test_one_leads_among_all_hosts(hosts: Hosts) -> None:
 
     assert_right(hosts, ended)
     assert sum(one.json["led"] for one in ended) == 1
+    [leader] = [one for one in ended if one.json["led"]]
+    assert ["commits at once" in line for line in leader.json["warnings"]] == [True]
 
 
 def test_waiting_names_the_leader_on_another_host(hosts: Hosts) -> None:
@@ -190,6 +192,8 @@ def test_status_and_plan(hosts: Hosts) -> None:
     assert run("status", "--json", **given).json["state"] == "empty"
     planned = run("plan", "--json", **given).json
     assert [one["revision"] for one in planned["revisions"]] == ["r1", "r2", "r3"]
+    assert "commits at once" in planned["remark"]
+    assert "note: A change of tables commits at once" in run("plan", **given).stdout
     assert "CREATE TABLE counted" in run("plan", "--sql", **given).stdout
     assert hosts.ask("SHOW TABLES") == []
     assert run("run", **given).code == 0

@@ -143,6 +143,7 @@ def plan_text(found: Preview) -> str:
     lines += [
         f"[bold red]drops[/] {plainly(str(one))}  ({plainly(one.revision)})" for one in found.drops
     ]
+    lines += [f"[yellow]note[/]: {plainly(found.remark)}"] if found.remark else []
     return "\n".join(lines)
 
 

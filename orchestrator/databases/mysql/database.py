@@ -40,6 +40,11 @@ _HAS: Final = sa.text(
 class MySQL(Database):
     """A database of a MariaDB or a MySQL server."""
 
+    divides = (
+        "A change of tables commits at once here: a revision that fails, or is stopped in its "
+        "middle, is left half done, and the database is then told to be `interrupted`."
+    )
+
     def __init__(self, url: URL) -> None:
         super().__init__(url)
         driver.driver()  # that there is none is told before anything else

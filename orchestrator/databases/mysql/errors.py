@@ -62,6 +62,7 @@ def refused(error: BaseException, database: Database) -> DatabaseUnavailable:
         f"{' ' if advice else ''}{advice}",
         url=database.shown_url,
         unreachable=reason is not None,
+        busy=reason == _HAS_NONE_LEFT,
         reason=reason,
     )
 
@@ -85,6 +86,7 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
         f"{_one_line(error, database).rstrip('.')}.",
         url=database.shown_url,
         unreachable=True,
+        busy=reason == _HAS_NONE_LEFT,
         reason=reason,
     )
 

@@ -107,6 +107,8 @@ def refused(error: BaseException, database: Database) -> DatabaseUnavailable:
         f"{' ' if advice else ''}{advice}",
         url=database.shown_url,
         unreachable=reason is not None,
+        # By those who came first: who asks again and again takes the place of one who works.
+        busy=reason == _FULL,
         reason=reason,
     )
 
@@ -133,6 +135,7 @@ def explain(error: BaseException, database: Database) -> DatabaseUnavailable | N
         f"{text.rstrip('.')}.",
         url=database.shown_url,
         unreachable=True,
+        busy=reason == _FULL,
         reason=reason,
     )
 

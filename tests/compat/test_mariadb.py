@@ -138,7 +138,8 @@ NO_BLOCK = {"begins on the engine", "begins twice", "commits itself", "asyncmy, 
 """Those in which an `autocommit_block()` does not work under stock Alembic either."""
 SCHEMA = (
     (
-        "SELECT table_name, column_name, column_type, is_nullable, column_default, extra, column_key "
+        "SELECT table_name, column_name, column_type, is_nullable, column_default, extra, "
+        "column_key "
         "FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY 1, 2"
     ),
     (

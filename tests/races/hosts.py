@@ -158,7 +158,11 @@ def expected(revisions: int) -> int:
 class HostsRace:
     """One round, in a directory and a database of its own."""
 
-    def __init__(self, race: HostsRound, path: Path, server: PostgreSQLServer) -> None:
+    driver_errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    allowed: frozenset[int] = frozenset()
+    """Exit codes that work which was lost leads to, besides 5."""
+
+    def __init__(self, race: HostsRound, path: Path, server: Any) -> None:
         self.result = Result()
         self._race = race
         self._path = path
@@ -220,6 +224,8 @@ class HostsRace:
         self.result.ends[f"exit {process.code}"] += 1
         lost = any(kind in LOSES_WORK for _, kind, _ in self._race.faults)
         allowed = {0, *({5} if lost else ()), *({3} if timeout < DEADLINE_SECONDS / 4 else ())}
+        if lost or any(kind == "kill" for _, kind, _ in self._race.faults):
+            allowed |= self.allowed
         if "kill" in process.faults:
             allowed |= {-9}
         if "terminate" in process.faults:
@@ -238,12 +244,7 @@ class HostsRace:
     def _check(self, project: Project) -> None:
         """A further run leads to the head, each revision ran once, and nothing is left behind."""
         violations = self.result.violations
-        process = self._start(project, 99, 60.0)
-        self._processes.pop()
-        code = wait(process)
-        if code != 0:
-            violations.append(f"5: a further run ended with {code}: {process.stderr.text}")
-        process.kill()
+        self._run_further(project)
         total = self._ask("SELECT n FROM total")
         if total != [(expected(self._race.revisions),)]:
             violations.append(f"1: {total} instead of {expected(self._race.revisions)}")
@@ -251,7 +252,7 @@ class HostsRace:
         if names != [f"r{number}" for number in range(1, self._race.revisions + 1)]:
             violations.append(f"2: applied were {names}")
         deadline = time.monotonic() + 15
-        while self._ask(_LOCKED, [LEADER, FENCE]):
+        while self._locked():
             if time.monotonic() > deadline:
                 violations.append("5: a lock is still held")
                 break
@@ -263,12 +264,16 @@ class HostsRace:
             for journal in sorted(self._path.glob("host*/journal.jsonl")):
                 self._say(f"{journal.parent.name}:\n{journal.read_text(errors='replace')}")
 
-    def _start(self, project: Project, host: int, timeout: float) -> Process:
+    def _start(
+        self,
+        project: Project,
+        host: int,
+        timeout: float,
+        arguments: tuple[str, ...] = ("run", "--json"),
+    ) -> Process:
         environment = project.environment(
             RACE_SECONDS=str(self._race.seconds),
-            ORCHESTRATOR_DATABASE_URL=self._server.url(
-                self._name, f"postgresql+{self._race.driver}"
-            ),
+            ORCHESTRATOR_DATABASE_URL=self._url(),
             ORCHESTRATOR_STATE_DIR=str(self._path / f"host{host}"),
             ORCHESTRATOR_LOCK_TIMEOUT_SECONDS=str(timeout),
             ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS="60",
@@ -277,13 +282,29 @@ class HostsRace:
         process = _fork(
             project,
             environment,
-            self._server.conninfo(self._name),
+            self._bear_witness,
             name=f"p{number}@{host}",
-            head=f"r{self._race.revisions}",
+            arguments=arguments,
         )
         self._processes.append((process, timeout))
         self._say(f"{process.name}: pid {process.pid}")
         return process
+
+    def _url(self) -> str:
+        return self._server.url(self._name, f"postgresql+{self._race.driver}")
+
+    def _bear_witness(self) -> None:
+        """Say so, where the database is behind at the instant at which the process is ready."""
+        head, deadline = f"r{self._race.revisions}", time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                rows = self._ask("SELECT version_num FROM alembic_version")
+            except self.driver_errors:
+                time.sleep(0.05)
+                continue
+            if rows != [(head,)]:
+                sys.stderr.write(f"READY WHILE BEHIND: at {rows}, not at {head}\n")
+            return
 
     def _do(self, kind: str, size: float) -> None:
         self.result.faults[kind] += 1
@@ -306,8 +327,23 @@ class HostsRace:
             self._server.pause()
             self._later.append((self._elapsed() + size, self._server.go_on))
         else:
-            with suppress(psycopg.Error):
+            with suppress(*self.driver_errors):
                 self._end(kind)
+
+    def _run_further(self, project: Project) -> None:
+        code, told = self._finish(project, "run", "--json")
+        if code != 0:
+            self.result.violations.append(f"5: a further run ended with {code}: {told}")
+
+    def _finish(self, project: Project, *arguments: str) -> tuple[int | None, str]:
+        process = self._start(project, 99, 60.0, arguments)
+        self._processes.pop()
+        code = wait(process)
+        process.kill()
+        return code, process.stderr.text
+
+    def _locked(self) -> list[Any]:
+        return self._ask(_LOCKED, [LEADER, FENCE])
 
     def _end(self, kind: str) -> None:
         keys = {"end the lock": [LEADER], "end the work": [FENCE]}.get(kind)
@@ -340,7 +376,12 @@ class HostsRace:
 
 
 def _fork(
-    project: Project, environment: dict[str, str], conninfo: str, *, name: str, head: str
+    project: Project,
+    environment: dict[str, str],
+    witness: Callable[[], object],
+    *,
+    name: str,
+    arguments: tuple[str, ...] = ("run", "--json"),
 ) -> Process:
     pipes = {1: Pipe(), 2: Pipe()}
     sys.stdout.flush()
@@ -351,7 +392,7 @@ def _fork(
         try:
             for descriptor, pipe in pipes.items():
                 os.dup2(pipe.end, descriptor)
-            code = _run(project, environment, conninfo, head)
+            code = _run(project, environment, witness, arguments)
         except BaseException:  # noqa: BLE001 - told, and shown by the code
             traceback.print_exc()
         finally:
@@ -363,7 +404,12 @@ def _fork(
     return Process(pid=pid, name=name, stdout=pipes[1], stderr=pipes[2])
 
 
-def _run(project: Project, environment: dict[str, str], conninfo: str, head: str) -> int:
+def _run(
+    project: Project,
+    environment: dict[str, str],
+    witness: Callable[[], object],
+    arguments: tuple[str, ...],
+) -> int:
     import faulthandler
 
     from orchestrator.cli import main
@@ -374,29 +420,14 @@ def _run(project: Project, environment: dict[str, str], conninfo: str, head: str
     os.environ.update(environment)
     sys.path.insert(0, str(project.path))
     sys.dont_write_bytecode = True
-    sys.argv = ["orchestrator", "run", "--json"]
+    sys.argv = ["orchestrator", *arguments]
     try:
         main()
     except SystemExit as end:
         if end.code:
             return end.code if isinstance(end.code, int) else 1
-    _bear_witness(conninfo, head)
+    witness()
     return 0
-
-
-def _bear_witness(conninfo: str, head: str) -> None:
-    """Say so, where the database is behind at the instant at which the process is ready."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with psycopg.connect(conninfo, autocommit=True, connect_timeout=5) as connection:
-                rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        except psycopg.OperationalError:
-            time.sleep(0.05)
-            continue
-        if rows != [(head,)]:
-            sys.stderr.write(f"READY WHILE BEHIND: at {rows}, not at {head}\n")
-        return
 
 
 class Rounds:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.races.plan import FAULTS, make_round
 from tests.races.processes import ROOT
+from tests.servers.mariadb import needs_mariadb
 
 ROUNDS = 3
 SEEDS = (300, 920)
@@ -20,10 +21,13 @@ HOSTS_SEED = 12
 
 @pytest.mark.uncovered
 @pytest.mark.parametrize(
-    ("database", "seed"), [*(("sqlite", seed) for seed in SEEDS), ("postgresql", HOSTS_SEED)]
+    ("database", "seed"),
+    [*(("sqlite", seed) for seed in SEEDS), ("postgresql", HOSTS_SEED), ("mariadb", HOSTS_SEED)],
 )
 def test_no_invariant_is_violated(database: str, seed: int) -> None:
     """Whatever is killed, stopped, filled or overwritten: nobody skips, nobody is stuck."""
+    if database == "mariadb":
+        needs_mariadb()
     race = subprocess.run(
         [
             *(sys.executable, "-m", "tests.races", "--database", database),

@@ -184,16 +184,21 @@ class MariaDBServer:
                 time.sleep(0.01)
 
 
+def needs_mariadb() -> None:
+    """Skip the test where MariaDB is not installed; under CI that is a failure."""
+    if find_mariadb() is None:
+        if os.environ.get("CI"):
+            pytest.fail("MariaDB is not installed: `.ci/run` does it")
+        pytest.skip("MariaDB is not installed (Debian: mariadb-server)")
+
+
 @cache
 def shared_mariadb() -> MariaDBServer:
     """The server of this process, for all its tests.
 
     Skips where it is not installed; under CI that is a failure.
     """
-    if find_mariadb() is None:
-        if os.environ.get("CI"):
-            pytest.fail("MariaDB is not installed: `.ci/run` does it")
-        pytest.skip("MariaDB is not installed (Debian: mariadb-server)")
+    needs_mariadb()
     server = MariaDBServer()
     atexit.register(server.stop)
     return server

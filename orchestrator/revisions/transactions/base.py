@@ -101,7 +101,7 @@ class Transaction:
         self.schema: str | None = None
         """Where the version table is, and with it a mark."""
         self.marked = False
-        """Whether a mark was left."""
+        """Whether a mark was left, of this step or of one before it."""
         self.versions_statement: str | None = None
         """What reads the version rows, once there is a table of them."""
         self.blockers: tuple[Blocker, ...] = ()

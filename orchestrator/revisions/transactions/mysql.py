@@ -61,6 +61,7 @@ class MySQLTransaction(Transaction):
         self._done: list[str] = []
         self._own = ExitStack()
         self._marks: Connection | None = None
+        self._has_mark = False
         self._fenced = False
         self._waits: int | None = None
         self._limited = False
@@ -102,7 +103,7 @@ class MySQLTransaction(Transaction):
 
     def before_step(self) -> None:
         """From here on it is counted what is sent."""
-        self._in_step, self.divided, self.marked = True, False, False
+        self._in_step, self.divided, self._has_mark = True, False, False
         self._done.clear()
 
     def after_step(self) -> None:
@@ -125,7 +126,7 @@ class MySQLTransaction(Transaction):
     def advice(self, error: BaseException) -> str | None:
         """The ways out of a revision that is half done."""
         known = super().advice(error)
-        if not (self.marked and self.at is not None):
+        if not (self._has_mark and self.at is not None):
             return known
         return f"{known + ' ' if known else ''}{ways_out(self.at)}"
 
@@ -159,17 +160,17 @@ class MySQLTransaction(Transaction):
 
     def _mark(self, *, commits: bool) -> None:
         """Leave a mark before what divides the revision, and say how far that has come."""
-        if self.at is None or not (commits or self.marked):
+        if self.at is None or not (commits or self._has_mark):
             return
         self.divided = True
         if self._marks is None:
             self._marks = self._own.enter_context(self._database.connect())
         statement = len(self._done) + 1
-        if self.marked:
+        if self._has_mark:
             marks.advance(self._marks, self.schema, statement)
         else:
             marks.write(self._marks, self.schema, replace(self.at, statement=statement))
-            self.marked = True
+            self.marked = self._has_mark = True
 
     def _limit(self, *, wanted: bool) -> None:
         """Limit how long a statement waits for a table; one that somebody has set is left."""

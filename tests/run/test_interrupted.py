@@ -136,3 +136,34 @@ def test_an_interrupted_downgrade(hosts: Hosts) -> None:  # noqa: F811
     hosts.ask("CREATE TABLE t (id INTEGER)")
     assert run(hosts, "resolve", "--rolled-back", "r4").json["versions"] == ["r4"]
     assert run(hosts).code == 0
+
+
+def test_a_first_statement_that_is_refused_leaves_no_mark(hosts: Hosts) -> None:  # noqa: F811
+    """Nothing is done: the revision can be mended, and runs."""
+    hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE nowhere ADD COLUMN n INTEGER')")
+    assert run(hosts).code == 1
+    assert run(hosts).code == 1
+    hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE counted ADD COLUMN m INTEGER')")
+    assert run(hosts).json["versions"] == ["r4"]
+
+
+def test_a_table_that_others_read_is_waited_for(hosts: Hosts) -> None:  # noqa: F811
+    """The first statement of a revision is tried again, and nobody queues behind it for long."""
+    assert run(hosts).code == 0
+    hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE counted ADD COLUMN m INTEGER')")
+    reader = hosts.server.connect(hosts.name)
+    reader.begin()
+    with reader.cursor() as cursor:
+        cursor.execute("SELECT n FROM counted")
+    [leader] = hosts.start(ORCHESTRATOR_DDL_LOCK_TIMEOUT_SECONDS="1")
+    soon(lambda: len(hosts.journal(0, "ddl_blocked")) >= 2)
+    reader.rollback()
+    reader.close()
+    ended = leader.finish()
+
+    assert (ended.code, ended.json["versions"]) == (0, ["r4"]), ended.stderr
+    assert (
+        hosts.journal(0, "ddl_blocked")[0]["statement"]
+        == "ALTER TABLE counted ADD COLUMN m INTEGER"
+    )
+    assert run(hosts, "status").json["state"] == "current"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.databases import marks
 from orchestrator.databases.base import Database
@@ -21,6 +22,7 @@ from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
 from orchestrator.databases.mysql.locks import FENCE
 from orchestrator.databases.patience import Patience
 from orchestrator.decision.refusal import ways_out
+from orchestrator.errors import DatabaseUnavailable
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
 
 _COMMITS: Final = re.compile(
@@ -115,13 +117,14 @@ class MySQLTransaction(Transaction):
 
         A statement that commits has done so with what came before it, also where it fails itself.
         """
-        code = number(error)
-        first = not self._done
-        if not self.limit_seconds or not first:
+        if self._done:
             return None
-        if code == DEADLOCK or (code == LOCK_WAIT and self._limited):
-            return Blocked(self._shown(str(getattr(error, "statement", None) or "")), self.blockers)
-        return None
+        self._unmark(error)
+        code = number(error)
+        limited = code == LOCK_WAIT and self._limited
+        if not self.limit_seconds or not (limited or code == DEADLOCK):
+            return None
+        return Blocked(self._shown(str(getattr(error, "statement", None) or "")), self.blockers)
 
     def advice(self, error: BaseException) -> str | None:
         """The ways out of a revision that is half done."""
@@ -171,6 +174,15 @@ class MySQLTransaction(Transaction):
         else:
             marks.write(self._marks, self.schema, replace(self.at, statement=statement))
             self.marked = self._has_mark = True
+
+    def _unmark(self, error: BaseException) -> None:
+        """Nothing is done where the first statement was refused; a lost one may be done."""
+        told = self._database.explain(error)
+        if not self._has_mark or self._marks is None or (told is not None and told.unreachable):
+            return
+        with suppress(DBAPIError, DatabaseUnavailable):
+            marks.clear(self._marks, self.schema)
+            self._has_mark = self.divided = False
 
     def _limit(self, *, wanted: bool) -> None:
         """Limit how long a statement waits for a table; one that somebody has set is left."""

@@ -17,7 +17,7 @@ class ForeignKeysConnection(sqlite3.Connection):
 
 
 class CatalogueDatabase(databases.Database):
-    """A database which becomes the one of the models when it connects: SQLite or PostgreSQL.
+    """A database which becomes the one of the models when it connects: a file, or of a server.
 
     An ormar model has one database for the whole process, named where its class is declared,
     before anybody knows the URL. Each application therefore has a `CatalogueDatabase` of its own,

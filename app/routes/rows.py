@@ -39,19 +39,23 @@ def conflicts(*, missing: str = "", taken: str = "") -> Iterator[None]:
         missing: what to say if the write refers to a row that does not exist.
         taken: what to say if another row has the same unique columns.
     """
-    reasons = {
+    reasons: dict[object, str] = {
         "SQLITE_CONSTRAINT_FOREIGNKEY": missing,
         "SQLITE_CONSTRAINT_UNIQUE": taken,
         # https://www.postgresql.org/docs/current/errcodes-appendix.html
         "23503": missing,
         "23505": taken,
+        # https://mariadb.com/kb/en/mariadb-error-codes/
+        1452: missing,
+        1062: taken,
     }
     try:
         yield
     except Exception as error:
         # Each driver has a class of its own; what it says is told by one of these.
-        code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
-        reason = reasons.get(code or "")
+        codes = [getattr(error, name, None) for name in ("sqlite_errorname", "sqlstate")]
+        codes += [one for one in error.args[:1] if isinstance(one, int)]
+        reason = next(filter(None, map(reasons.get, codes)), "")
         if not reason:
             raise
         raise HTTPException(status.HTTP_409_CONFLICT, reason) from error

@@ -1,4 +1,4 @@
-"""The same application on PostgreSQL, by its URL alone."""
+"""The same application on a server, by its URL alone."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +9,7 @@ from asgi_lifespan import LifespanManager
 
 from app.main import create_app
 from tests.app.conftest import Catalogue
+from tests.servers.mariadb import shared_mariadb
 from tests.servers.postgresql import shared_postgresql
 
 pytestmark = pytest.mark.anyio
@@ -23,11 +24,12 @@ async def served(url: str) -> AsyncIterator[httpx.AsyncClient]:
             yield client
 
 
-async def test_it_serves_on_a_server() -> None:
+@pytest.mark.parametrize("driver", ["postgresql+asyncpg", "mysql+aiomysql"])
+async def test_it_serves_on_a_server(driver: str) -> None:
     """A new database is made and stamped; rows, totals, conflicts and cascades are the same."""
-    server = shared_postgresql()
+    server = shared_mariadb() if driver.startswith("mysql") else shared_postgresql()
     with server.database() as name:
-        url = server.url(name, "postgresql+asyncpg")
+        url = server.url(name, driver)
         async with served(url) as client:
             health = (await client.get("/health")).json()
             assert (health["versions"], health["led"]) == (["0003"], True)

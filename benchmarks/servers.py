@@ -1,6 +1,6 @@
-"""Starts on a PostgreSQL server, beside stock Alembic; and what a migration does to its readers.
+"""Starts on a server, beside stock Alembic; and what a migration does to its readers.
 
-python -m benchmarks.servers [--rounds 7] [--smoke]
+python -m benchmarks.servers [--database mariadb] [--rounds 7] [--smoke]
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from alembic.config import Config
 from benchmarks.harness import HEADINGS, Row, Sample, alternate, machine, table
 from benchmarks.hosts import ENV_PY
 from orchestrator import Orchestrator, Settings
+from orchestrator.databases import database_of
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgresql import PostgreSQLServer
 
+Server = PostgreSQLServer | MariaDBServer
 TIMES = 15
 FIRST = 'op.create_table("t{number}", sa.Column("id", sa.Integer))'
 OTHER = 'op.add_column("t{table}", sa.Column("c{number}", sa.Integer))'
@@ -124,12 +127,16 @@ class Starts:
 
     def empty(self) -> None:
         """Take away what the revisions have made."""
+        if self._url.startswith("mysql"):
+            database_of(self._url).drop()
+            database_of(self._url).make()
+            return
         with psycopg.connect(self._url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
 
 
-def warm(server: PostgreSQLServer, rounds: int, revisions: int) -> Row:
+def warm(server: Server, rounds: int, revisions: int) -> Row:
     """A database at its target."""
     with starts(server, revisions) as found:
         found.ours()
@@ -150,7 +157,7 @@ def warm(server: PostgreSQLServer, rounds: int, revisions: int) -> Row:
     )
 
 
-def cold(server: PostgreSQLServer, rounds: int, revisions: int) -> Row:
+def cold(server: Server, rounds: int, revisions: int) -> Row:
     """An empty database."""
     with starts(server, revisions) as found:
 
@@ -170,7 +177,7 @@ def cold(server: PostgreSQLServer, rounds: int, revisions: int) -> Row:
 
 
 @contextmanager
-def starts(server: PostgreSQLServer, revisions: int):  # noqa: ANN201 - a context manager's
+def starts(server: Server, revisions: int):  # noqa: ANN201 - a context manager's
     """A project of so many revisions, on an empty database."""
     with tempfile.TemporaryDirectory() as directory, server.database() as name:
         make_project(Path(directory), revisions)
@@ -230,7 +237,6 @@ time.sleep(600)
 
 def freed_after(server: PostgreSQLServer, number: signal.Signals) -> float:
     """How long the lock of a process stays taken that gets a signal: killed, or stopped."""
-    from orchestrator.databases import database_of
     from tests.locks.holder import a_holder
 
     with server.database() as name:
@@ -256,15 +262,30 @@ def _dsn(found: Starts) -> str:
     return found._url.replace("+psycopg", "")
 
 
+def on_mariadb(rounds: int, sizes: Sequence[int]) -> None:
+    """Measure starts there, and print."""
+    server = MariaDBServer()
+    try:
+        rows = [warm(server, rounds, size) for size in sizes]
+        rows += [cold(server, rounds, size) for size in sizes]
+    finally:
+        server.stop()
+    print(f"{machine()}\n\n{table(HEADINGS, [row.cells() for row in rows])}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--database", choices=["postgresql", "mariadb"], default="postgresql")
     parser.add_argument("--smoke", action="store_true", help="small, and once")
     given = parser.parse_args(arguments)
     logging.getLogger("alembic").setLevel("ERROR")
     rounds = 1 if given.smoke else given.rounds
     sizes = (10,) if given.smoke else (100, 1000)
+    if given.database == "mariadb":
+        on_mariadb(rounds, sizes)
+        return
     server = PostgreSQLServer()
     try:
         rows = [warm(server, rounds, size) for size in sizes]

@@ -107,6 +107,7 @@ def test_an_inspection_and_a_preview_have_the_fields_of_the_design() -> None:
         "revisions",
         "drops",
         "sql",
+        "remark",
     ]
 
 

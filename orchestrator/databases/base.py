@@ -152,9 +152,13 @@ class Database(ABC):
     def _marked(self, connection: Connection, schema: str | None) -> str:
         """An expression for whether there is a mark's table, in the same question."""
 
-    def mark(self, connection: Connection, schema: str | None) -> Mark | None:
+    def mark(self, connection: Connection, schema: str | None, version_table: str) -> Mark | None:
         """The mark that was left of a revision which has not ended, or has just ended."""
-        return marks.read(connection, schema)
+        return marks.read(connection, schema, version_table)
+
+    def clear_mark(self, connection: Connection, schema: str | None, version_table: str) -> None:
+        """Take it away."""
+        marks.clear(connection, schema, version_table)
 
     @abstractmethod
     def version_rows(
@@ -217,6 +221,10 @@ class Database(ABC):
         """Whether connections of our own may not read a table that `env.py`'s may."""
         del connection, table, schema
         return False
+
+    def end_session(self, session: object) -> str:
+        """The statement by which somebody ends a session of the server's."""
+        return f"SELECT pg_terminate_backend({session})"
 
     def explain_own(self, error: BaseException) -> DatabaseUnavailable | None:
         """The same of a connection of our own, on which nothing should be waited for."""

@@ -212,6 +212,7 @@ class _Pass:
             if transaction.versions_statement is None:
                 environment.check_can_be_proved(self._options.database)
                 transaction.schema = environment.found_schema(self._options.database)
+                transaction.version_table = environment.version_table
                 transaction.versions_statement = environment.versions_statement
             self._step = step
             yield watched(step)

@@ -78,11 +78,12 @@ class Retries:
     def _kept_out(self, blocked: Blocked, waited: float) -> DatabaseUnavailable:
         by = "; ".join(map(str, blocked.blockers)) or "others, of whom the server does not tell"
         of = f" of revision {blocked.revision}" if blocked.revision else ""
-        number = blocked.blockers[0].pid if blocked.blockers else "pid"
+        number = blocked.blockers[0].pid if blocked.blockers else "…"
+        ends = self._options.database.end_session(number)
         return DatabaseUnavailable(
             f"A statement{of} did not get a table to itself, in {self._tries} tries within "
             f"{waited:.0f} s: {blocked.statement}\n  In the way: {by}.\n"
-            f"Let that end, or end it by `SELECT pg_terminate_backend({number})`, and start "
+            f"Let that end, or end it by `{ends}`, and start "
             "again; or wait longer: set "
             f"{by_setting('ddl_lock_timeout_seconds')} for each try, during which all others wait "
             f"behind it, and {by_setting('ddl_retry_seconds')} for all of them.",

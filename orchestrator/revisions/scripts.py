@@ -210,6 +210,8 @@ class Scripts:
 
     def is_done(self, mark: Mark, versions: Sequence[str]) -> bool:
         """Whether the version rows say that what was begun has ended."""
+        if self.unknown((mark.revision,)):
+            return False  # nobody can tell
         return (mark.revision in self.ancestors(versions)) is not mark.down
 
     def stamp(self, target: str, versions: Sequence[str], *, purge: bool = False) -> list[Step]:

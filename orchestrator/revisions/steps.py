@@ -94,6 +94,12 @@ def _watched(
             advice, account = transaction.advice(error), transaction.account()
             fail(StepFailed(step, error, advice=advice, account=account))
             raise
+        finally:
+            while transaction.remarks:
+                options.warn(
+                    transaction.remarks.pop(0),
+                    step.revision.revision if step.revision is not None else None,
+                )
 
     step.alembic.migration_fn = watched
     return step.alembic

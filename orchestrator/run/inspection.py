@@ -69,7 +69,7 @@ class View:
                 exists=True,
                 versions=environment.versions(),
                 tables=self._resources.database.tables(environment.connection, table, schema),
-                mark=self._resources.database.mark(environment.connection, schema),
+                mark=self._resources.database.mark(environment.connection, schema, table),
             )
             if compared(observation):
                 self.differences = environment.differences(there=there)

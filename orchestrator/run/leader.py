@@ -9,8 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from orchestrator.databases import marks
 from orchestrator.databases.patience import patiently
+from orchestrator.databases.quoting import told as quoted
 from orchestrator.decision.job import Command, Job
 from orchestrator.decision.state import Observation
 from orchestrator.errors import (
@@ -202,6 +205,8 @@ class Leader:
                 self._lost_session = self._session
             if self._aborted and not _has_divided(error):
                 self.outcome.cancelled, failure = True, None
+        if self._ran is not None:
+            outcome.committed = self._ran.committed
         if not existed:
             self._database.discard_empty()
         return failure
@@ -276,9 +281,18 @@ class Leader:
             return
         if resolved and not (ended.tasks or ended.applied):
             return  # it was only looked at
-        with self._database.connect() as connection:
-            self._database.act_as(connection, known.role)
-            marks.clear(connection, known.version_table_schema)
+        table, schema = known.version_table, known.version_table_schema
+        try:
+            with self._database.connect() as connection:
+                self._database.act_as(connection, known.role)
+                self._database.clear_mark(connection, schema, table)
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            reason = quoted(error.__cause__ or error, self._database.secrets)
+            self._warn(
+                f"The table {marks.TABLE} could not be taken away ({reason}). It says of nothing "
+                "that it is interrupted, and the next start that can do so takes it away.",
+                None,
+            )
 
     def _is_lost(self, error: Exception) -> bool:
         cause = getattr(error, "error", error)

@@ -109,7 +109,7 @@ class Proof:
         """Whether the database is as it was before the run."""
         before = self._outcome.before.versions if self._outcome.before else ()
         # A commit in the middle of a revision keeps half of it, and no version row tells.
-        committed = getattr(error, "committed", False)
+        committed = getattr(error, "committed", False) or self._outcome.committed
         as_before = self._found is not None and set(before) == set(self._found)
         return as_before and not self.durable() and not committed
 

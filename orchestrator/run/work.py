@@ -58,6 +58,7 @@ class Outcome:
     defects: tuple[str, ...] = ()
     at: At | None = None
     marked: bool = False
+    committed: bool = False
 
     def begin_anew(self, kept: Callable[[AppliedRevision], bool]) -> None:
         """Forget what ran and was rolled back: a pass may begin again."""
@@ -107,6 +108,7 @@ class Work:
             for defect in outcome.defects:
                 self._warn(defect, None)
         outcome.plan = decide(observation, self._job.policy, self._job.command)
+        self._refuse_another(environment, observation, outcome.plan)
         if outcome.plan and self._cancelled():
             raise Interrupted
         if outcome.plan and self._database.divides is not None and outcome.before is observation:
@@ -184,17 +186,34 @@ class Work:
         return observation
 
     def _mark(self, environment: Environment, schema: str | None) -> Mark | None:
-        mark = self._database.mark(environment.connection, schema)
+        mark = self._database.mark(environment.connection, schema, environment.version_table)
         self.outcome.marked = self.outcome.marked or mark is not None
         return mark
 
-    def _announce(self, environment: Environment, plan: Plan, versions: tuple[str, ...]) -> None:
-        scripts, target = environment.scripts, self._job.target
-        runs: tuple[Revision, ...] = ()
+    def _refuse_another(
+        self, environment: Environment, observation: Observation, plan: Plan
+    ) -> None:
+        """Raise `StateRefused` where what was interrupted is not among what is run again."""
+        mark = observation.mark
+        if mark is None or not ({Task.UPGRADE, Task.DOWNGRADE} & set(plan.tasks)):
+            return
+        runs = self._revisions(environment, plan, observation.versions)
+        if mark.revision not in {one.revision for one in runs}:
+            refusing = replace(self._job.policy, interrupted="refuse")
+            decide(observation, refusing, self._job.command)
+
+    def _revisions(
+        self, environment: Environment, plan: Plan, versions: tuple[str, ...]
+    ) -> tuple[Revision, ...]:
         if Task.UPGRADE in plan.tasks:
-            runs = scripts.pending(target, versions)
-        elif Task.DOWNGRADE in plan.tasks:
-            runs = scripts.taken_back(target, environment.versions_as_they_stand())
+            return environment.scripts.pending(self._job.target, versions)
+        if Task.DOWNGRADE in plan.tasks:
+            rows = environment.versions_as_they_stand()
+            return environment.scripts.taken_back(self._job.target, rows)
+        return ()
+
+    def _announce(self, environment: Environment, plan: Plan, versions: tuple[str, ...]) -> None:
+        runs = self._revisions(environment, plan, versions)
         self._emit(PlanMade(tasks=plan.tasks, revisions=tuple(item.revision for item in runs)))
 
     def _run(self, task: Task, environment: Environment) -> Iterator[Step]:

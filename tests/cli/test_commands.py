@@ -238,6 +238,7 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
         "revisions": pending,
         "drops": [],
         "sql": None,
+        "remark": None,
     }
     assert chained.run("run").code == 0
     assert chained.run("status", "--check").code == 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.projects import Finished
+from tests.projects import Finished, make_project
 from tests.run.test_hosts import soon
-from tests.run.test_mariadb import Hosts, hosts  # noqa: F401 - a fixture
+from tests.run.test_mariadb import COUNTED, ENV_PY, Hosts
+from tests.servers.mariadb import shared_mariadb
+from tests.zygote import Zygote
 
 HALF = """
 op.create_table("half", sa.Column("id", sa.Integer))
@@ -17,13 +22,26 @@ op.create_table("whole", sa.Column("id", sa.Integer))
 SLEEPING = "SELECT 1 FROM information_schema.processlist WHERE info = 'SELECT SLEEP(60)'"
 
 
-def run(hosts: Hosts, *arguments: str, **variables: str) -> Finished:  # noqa: F811
+@pytest.fixture
+def hosts(tmp_path: Path, zygote: Zygote) -> Iterator[Hosts]:
+    """Three revisions that take no time."""
+    project = make_project(tmp_path)
+    project.write("migrations/env.py", ENV_PY)
+    project.revision("r1", None, COUNTED)
+    project.revision("r2", "r1", "op.execute('UPDATE counted SET n = n * 2')")
+    project.revision("r3", "r2", "op.execute('UPDATE counted SET n = n * 2')")
+    server = shared_mariadb()
+    with server.database() as name:
+        yield Hosts(project, server, name, zygote)
+
+
+def run(hosts: Hosts, *arguments: str, **variables: str) -> Finished:
     [started] = hosts.start(*(arguments or ("run",)), "--json", **variables)
     return started.finish()
 
 
 @pytest.fixture
-def killed(hosts: Hosts) -> Hosts:  # noqa: F811
+def killed(hosts: Hosts) -> Hosts:
     """One whose leader was killed in the middle of r4."""
     hosts.project.revision("r4", "r3", HALF.format(seconds=60))
     [leader] = hosts.start()
@@ -92,7 +110,7 @@ def test_repeated_where_that_is_allowed(killed: Hosts) -> None:
     assert run(killed, "status").json["state"] == "current"
 
 
-def test_a_failure_says_what_was_done(hosts: Hosts) -> None:  # noqa: F811
+def test_a_failure_says_what_was_done(hosts: Hosts) -> None:
     """And the ways out; the next start refuses, instead of failing otherwise."""
     hosts.project.revision("r4", "r3", f"{HALF.format(seconds=0)}\nop.execute('nonsense')")
 
@@ -106,7 +124,7 @@ def test_a_failure_says_what_was_done(hosts: Hosts) -> None:  # noqa: F811
     assert run(hosts).code == 4
 
 
-def test_a_failure_that_is_whole_leaves_no_mark(hosts: Hosts) -> None:  # noqa: F811
+def test_a_failure_that_is_whole_leaves_no_mark(hosts: Hosts) -> None:
     """Where nothing was committed before it: the revision can be mended, and runs."""
     hosts.project.revision(
         "r4", "r3", "op.execute('INSERT INTO counted VALUES (9)')\nop.execute('x')"
@@ -117,7 +135,7 @@ def test_a_failure_that_is_whole_leaves_no_mark(hosts: Hosts) -> None:  # noqa: 
     assert run(hosts).json["versions"] == ["r4"]
 
 
-def test_an_interrupted_downgrade(hosts: Hosts) -> None:  # noqa: F811
+def test_an_interrupted_downgrade(hosts: Hosts) -> None:
     """Its version row still says head: it is not current all the same, nor at a warm start."""
     hosts.project.revision(
         "r4",
@@ -138,7 +156,7 @@ def test_an_interrupted_downgrade(hosts: Hosts) -> None:  # noqa: F811
     assert run(hosts).code == 0
 
 
-def test_a_first_statement_that_is_refused_leaves_no_mark(hosts: Hosts) -> None:  # noqa: F811
+def test_a_first_statement_that_is_refused_leaves_no_mark(hosts: Hosts) -> None:
     """Nothing is done: the revision can be mended, and runs."""
     hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE nowhere ADD COLUMN n INTEGER')")
     assert run(hosts).code == 1
@@ -147,7 +165,7 @@ def test_a_first_statement_that_is_refused_leaves_no_mark(hosts: Hosts) -> None:
     assert run(hosts).json["versions"] == ["r4"]
 
 
-def test_a_table_that_others_read_is_waited_for(hosts: Hosts) -> None:  # noqa: F811
+def test_a_table_that_others_read_is_waited_for(hosts: Hosts) -> None:
     """The first statement of a revision is tried again, and nobody queues behind it for long."""
     assert run(hosts).code == 0
     hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE counted ADD COLUMN m INTEGER')")
@@ -167,3 +185,170 @@ def test_a_table_that_others_read_is_waited_for(hosts: Hosts) -> None:  # noqa: 
         == "ALTER TABLE counted ADD COLUMN m INTEGER"
     )
     assert run(hosts, "status").json["state"] == "current"
+
+
+BAD = 'op.execute("nonsense")'
+MAKES = 'op.create_table("{}", sa.Column("id", sa.Integer))'
+
+
+def names(hosts: Hosts) -> set[str]:
+    return {name for (name,) in hosts.ask("SHOW TABLES")}
+
+
+def test_of_a_revision_that_this_release_does_not_have(hosts: Hosts) -> None:
+    """An older release neither serves on it nor forgets it."""
+    file = hosts.project.revision("r4", "r3", MAKES.format("t"), f'op.drop_table("t")\n{BAD}')
+    assert run(hosts).code == 0
+    assert run(hosts, "downgrade", "r3").code == 1
+    kept = file.read_text()
+    file.unlink()
+    for arguments in (("run",), ("stamp", "--purge", "r3")):
+        assert run(hosts, *arguments, ORCHESTRATOR_UNRECOGNISED="accept").code == 4
+    file.write_text(kept)
+    assert run(hosts, "status").json["state"] == "interrupted"
+
+
+def test_two_projects_do_not_take_one_anothers(hosts: Hosts) -> None:
+    """In one database, by the names of their version tables."""
+    hosts.project.revision("r4", "r3", f"{MAKES.format('t')}\n{BAD}")
+    assert run(hosts).code == 1
+    other = hosts.project.path / "other"
+    (other / "versions").mkdir(parents=True)
+    env = (hosts.project.path / "migrations" / "env.py").read_text()
+    (other / "env.py").write_text(
+        env.replace("connection=connection", 'connection=connection, version_table="vb"')
+    )
+    (other / "versions" / "b1.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n"
+        "revision, down_revision = 'b1', None\n\n"
+        f"def upgrade():\n    {MAKES.format('b')}\n"
+    )
+    ended = run(
+        hosts,
+        ORCHESTRATOR_SCRIPT_LOCATION=str(other),
+        ORCHESTRATOR_UNVERSIONED="upgrade",
+    )
+    assert (ended.code, ended.json["versions"]) == (0, ["b1"]), ended.stderr
+    assert run(hosts).code == 4
+    assert run(hosts, "resolve", "--rolled-back", "r4").code == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "op.get_bind().commit()",
+        'op.execute("COMMIT")',
+        'op.execute("/*!40101 CREATE TABLE u (i INT) */")',
+        "op.execute(\"EXECUTE IMMEDIATE 'CREATE TABLE u (i INT)'\")",
+    ],
+    ids=["commit()", "COMMIT", "a comment", "EXECUTE IMMEDIATE"],
+)
+def test_of_a_revision_that_commits_otherwise(hosts: Hosts, body: str) -> None:
+    """Nothing is called undone, and nothing is done twice."""
+    inserts = 'op.execute("INSERT INTO counted VALUES (9)")'
+    hosts.project.revision("r4", "r3", f"{inserts}\n{body}\n{BAD}")
+    failed = run(hosts)
+    assert failed.code == 1
+    assert "as it was before" not in failed.json["error"]["message"]
+    assert run(hosts).code == 4
+    assert hosts.ask("SELECT count(*) FROM counted") == [(2,)]
+
+
+def test_of_an_engine_in_autocommit(hosts: Hosts) -> None:
+    """Where every statement commits, rows alone divide a revision."""
+    env = hosts.project.path / "migrations" / "env.py"
+    text = env.read_text()
+    env.write_text(text.replace("poolclass=pool.NullPool", 'isolation_level="AUTOCOMMIT"'))
+    hosts.project.revision("r4", "r3", f'op.execute("INSERT INTO counted VALUES (9)")\n{BAD}')
+    assert run(hosts).code == 1
+    assert run(hosts).code == 4
+    assert hosts.ask("SELECT count(*) FROM counted") == [(2,)]
+
+
+def test_of_an_env_py_with_a_transaction_of_its_own(hosts: Hosts) -> None:
+    """What was whole before it stays so: its version row is kept with its tables."""
+    env = hosts.project.path / "migrations" / "env.py"
+    env.write_text(env.read_text().replace(".connect()", ".begin()"))
+    hosts.project.revision("r4", "r3", MAKES.format("t"))
+    hosts.project.revision("r5", "r4", BAD)
+    failed = run(hosts)
+    assert failed.code == 1, failed.stderr
+    assert hosts.ask("SELECT version_num FROM alembic_version") == [("r4",)]
+    assert run(hosts, "status").json["state"] == "behind"
+    hosts.project.revision("r5", "r4", 'op.drop_table("t")')
+    assert run(hosts).json["versions"] == ["r5"]
+
+
+def test_of_a_user_with_few_rights(hosts: Hosts) -> None:
+    """Who may not drop the mark's table is ready all the same, with a word."""
+    hosts.server.execute("CREATE OR REPLACE USER few@'%' IDENTIFIED BY 's3cret-enough'")
+    rights = "SELECT, INSERT, UPDATE, DELETE, ALTER, CREATE, INDEX, REFERENCES"
+    hosts.server.execute(f"GRANT {rights} ON {hosts.name}.* TO few@'%'")
+    url = hosts.server.url(hosts.name).replace("//app", "//few")
+    assert run(hosts).code == 0
+    hosts.project.revision("r4", "r3", MAKES.format("t"))
+    ended = hosts.project.run("run", "--json", ORCHESTRATOR_DATABASE_URL=url)
+    assert (ended.code, ended.json["versions"]) == (0, ["r4"]), ended.stderr
+    assert any("could not be taken away" in line for line in ended.json["warnings"])
+    again = hosts.project.run("run", "--json", ORCHESTRATOR_DATABASE_URL=url)
+    assert again.code == 0, again.stderr
+
+
+def test_of_a_user_who_may_make_no_table(hosts: Hosts) -> None:
+    """He migrates all the same, with a warning."""
+    assert run(hosts).code == 0
+    hosts.server.execute("CREATE OR REPLACE USER few@'%' IDENTIFIED BY 's3cret-enough'")
+    hosts.server.execute(
+        f"GRANT SELECT, INSERT, UPDATE, DELETE, ALTER ON {hosts.name}.* TO few@'%'"
+    )
+    url = hosts.server.url(hosts.name).replace("//app", "//few")
+    hosts.project.revision("r4", "r3", 'op.execute("ALTER TABLE counted ADD COLUMN m INTEGER")')
+    ended = hosts.project.run("run", "--json", ORCHESTRATOR_DATABASE_URL=url)
+    assert (ended.code, ended.json["versions"]) == (0, ["r4"]), ended.stderr
+    assert any("cannot be marked" in line for line in ended.json["warnings"])
+
+
+def test_its_connection_may_be_lost_meanwhile(hosts: Hosts) -> None:
+    """A statement may take longer than an idle session lasts."""
+    hosts.server.execute("SET GLOBAL wait_timeout = 1")
+    try:
+        body = f"{MAKES.format('t')}\nop.execute('SELECT SLEEP(2.5)')\n{MAKES.format('u')}"
+        hosts.project.revision("r4", "r3", body)
+        ended = run(hosts)
+    finally:
+        hosts.server.execute("SET GLOBAL wait_timeout = 28800")
+    assert (ended.code, ended.json["versions"]) == (0, ["r4"]), ended.stderr
+    assert "orchestrator_interrupted" not in names(hosts)
+
+
+def test_a_server_that_is_killed_says_what_may_be_kept(hosts: Hosts) -> None:
+    """Nobody says that nothing was changed."""
+    hosts.project.revision("r4", "r3", f"{MAKES.format('t')}\nop.execute('SELECT SLEEP(60)')")
+    [leader] = hosts.start()
+    soon(lambda: hosts.ask(SLEEPING))
+    hosts.server.kill()
+    hosts.server.ensure()
+    ended = leader.finish()
+    assert ended.code == 5, ended.stderr
+    assert "Nothing was changed" not in ended.json["error"]["message"]
+    assert run(hosts).code == 4
+
+
+def test_tables_that_are_created_are_kept(hosts: Hosts) -> None:
+    """Where `create` fails in its middle, nobody calls it undone."""
+    hosts.project.write(
+        "models.py",
+        "import sqlalchemy as sa\nmetadata = sa.MetaData()\n"
+        "sa.Table('m1', metadata, sa.Column('id', sa.Integer))\n"
+        "sa.Table('m2', metadata, sa.Column('id', sa.Text, primary_key=True))\n",
+    )
+    env = hosts.project.path / "migrations" / "env.py"
+    text = env.read_text().replace(
+        "connection=connection", "connection=connection, target_metadata=metadata"
+    )
+    path = f"import sys\nsys.path.insert(0, {str(hosts.project.path)!r})"
+    env.write_text(f"{path}\nfrom models import metadata\n{text}")
+    failed = run(hosts, ORCHESTRATOR_BOOTSTRAP="create")
+    assert failed.code == 1, failed.stderr
+    assert "m1" in names(hosts)
+    assert "as it was before" not in failed.json["error"]["message"]

@@ -21,7 +21,7 @@ from orchestrator.databases.mysql.locks import HOLDER
 from orchestrator.databases.quoting import told
 from orchestrator.databases.telling import read_told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
-from orchestrator.results import Holder
+from orchestrator.results import Holder, Mark
 
 _PORT: Final = 3306
 _KINDS: Final = ("mysql", "mariadb")
@@ -201,6 +201,24 @@ class MySQL(Database):
     def session(self, connection: Connection) -> int:
         """The server's number of the connection."""
         return driver.server_id(connection)
+
+    def mark(self, connection: Connection, schema: str | None, version_table: str) -> Mark | None:
+        """Also beside a leader that makes or drops its table at this moment."""
+        try:
+            return super().mark(connection, schema, version_table)
+        except DBAPIError as error:
+            if errors.number(error) in (*errors.NO_TABLE, errors.CHANGED):
+                return None
+            raise
+
+    def clear_mark(self, connection: Connection, schema: str | None, version_table: str) -> None:
+        """Its table only if nobody reads it: that would be waited for."""
+        connection.exec_driver_sql("SET SESSION lock_wait_timeout = 1")
+        super().clear_mark(connection, schema, version_table)
+
+    def end_session(self, session: object) -> str:
+        """By `KILL`."""
+        return f"KILL {session}"
 
     def cancel(self, session: int) -> bool:
         """By `KILL QUERY`, on a connection of our own, which is tried for two seconds."""

@@ -19,6 +19,8 @@ NO_RIGHT: Final = (1142, 1143, 1044, 1227, 1370)
 EXISTS: Final = 1007
 LOCK_WAIT: Final = 1205
 DEADLOCK: Final = 1213
+CHANGED: Final = 1412
+"""A table was changed since the transaction began."""
 KILLED: Final = 1317
 _READ_ONLY: Final = (1290, 1792, 1836, 3989)
 _FULL: Final = (1040, 1203, 1226)

@@ -157,10 +157,10 @@ class PostgreSQL(Database):
         literal = (of + TABLE).replace("'", "''")
         return f"to_regclass('{literal}') IS NOT NULL"
 
-    def mark(self, connection: Connection, schema: str | None) -> Mark | None:
+    def mark(self, connection: Connection, schema: str | None, version_table: str) -> Mark | None:
         """Asked for the table in its own words: SQLAlchemy's take longer."""
         there = f"SELECT {self._marked(connection, schema)}"
-        return super().mark(connection, schema) if _yes(connection, there) else None
+        return super().mark(connection, schema, version_table) if _yes(connection, there) else None
 
     def tables(
         self, connection: Connection, version_table: str, schema: str | None

@@ -100,6 +100,10 @@ class Transaction:
         """What would be left if the step in hand were interrupted."""
         self.schema: str | None = None
         """Where the version table is, and with it a mark."""
+        self.version_table = ""
+        """Its name, by which the marks of several projects are told apart."""
+        self.remarks: list[str] = []
+        """What somebody should know of the step in hand."""
         self.marked = False
         """Whether a mark was left, of this step or of one before it."""
         self.versions_statement: str | None = None

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
-from orchestrator.databases import marks
 from orchestrator.databases.base import Database
 from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
 from orchestrator.databases.mysql.locks import FENCE
 from orchestrator.databases.patience import Patience
 from orchestrator.decision.refusal import ways_out
-from orchestrator.errors import DatabaseUnavailable
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
+from orchestrator.revisions.transactions.marker import Marker
 
 _COMMITS: Final = re.compile(
     r"""
-    (?:\s|;|--[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*.*?\*/)*
-    (?:(?:CREATE|DROP)\s+(?!(?:OR\s+REPLACE\s+)?TEMPORARY\b)
-      | (?:ALTER|ANALYZE|BEGIN|CACHE|CHANGE|CHECK|FLUSH|GRANT|INSTALL|LOAD\s+INDEX|LOCK|OPTIMIZE
-          |RENAME|REPAIR|RESET|REVOKE|SET\s+PASSWORD|START|STOP|TRUNCATE|UNINSTALL|UNLOCK)\b)
+    (?:\s|;|--[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*(?!M?!).*?\*/)*
+    (?:/\*M?!
+      | (?:CREATE|DROP)\s+(?!(?:OR\s+REPLACE\s+)?TEMPORARY\b)
+      | SET\s+(?:(?:SESSION\s+|@@)?(?:SESSION\.)?AUTOCOMMIT|PASSWORD)\b
+      | (?:ALTER|ANALYZE|BEGIN|CACHE|CALL|CHANGE|CHECK|COMMIT|EXECUTE|FLUSH|GRANT|INSTALL
+          |LOAD\s+INDEX|LOCK|OPTIMIZE|RENAME|REPAIR|RESET|REVOKE|START|STOP|TRUNCATE|UNINSTALL
+          |UNLOCK)\b)
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
@@ -38,6 +38,7 @@ _COMMITS: Final = re.compile(
 
 https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
 """
+_LOOKS: Final = re.compile(r"\s*(?:SELECT|SHOW|EXPLAIN|DESCRIBE|DESC|SET|USE)\b", re.IGNORECASE)
 _USUAL: Final = (86400, 31536000)
 """What `lock_wait_timeout` is where nobody has set it, in MariaDB and in MySQL."""
 
@@ -61,9 +62,9 @@ class MySQLTransaction(Transaction):
         )
         self._in_step = False
         self._done: list[str] = []
-        self._own = ExitStack()
-        self._marks: Connection | None = None
+        self._marker = Marker(database)
         self._has_mark = False
+        self._autocommit: bool | None = None
         self._fenced = False
         self._waits: int | None = None
         self._limited = False
@@ -90,13 +91,13 @@ class MySQLTransaction(Transaction):
     def end(self) -> None:
         """Let what comes next wait, of whomever; the fence stays until the connection is left."""
         self._limit(wanted=False)
+        self._settle()
         super().end()
 
     def abandon(self) -> None:
         """Nothing of ours stays on the connection, which may be a pool's again by now."""
         super().abandon()
-        self._own.close()
-        self._marks = None
+        self._marker.close()
         if self._left is not None:
             event.remove(self._pool, "checkin", self._left)
             self._left = None
@@ -105,7 +106,9 @@ class MySQLTransaction(Transaction):
 
     def before_step(self) -> None:
         """From here on it is counted what is sent."""
-        self._in_step, self.divided, self._has_mark = True, False, False
+        self._settle()
+        self._in_step, self.divided = True, False
+        self._autocommit = None
         self._done.clear()
 
     def after_step(self) -> None:
@@ -128,9 +131,9 @@ class MySQLTransaction(Transaction):
 
     def advice(self, error: BaseException) -> str | None:
         """The ways out of a revision that is half done."""
-        known = super().advice(error)
         if not (self._has_mark and self.at is not None):
-            return known
+            return super().advice(error)
+        known = self._database.advice(error)
         return f"{known + ' ' if known else ''}{ways_out(self.at)}"
 
     def account(self) -> str | None:
@@ -149,12 +152,29 @@ class MySQLTransaction(Transaction):
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)
-        commits = _COMMITS.match(statement) is not None
+        commits = self._commits(statement)
         if commits:
             self.committed = True
         if self._in_step:
             self._mark(commits=commits)
             self._limit(wanted=commits)
+
+    def _on_commit(self, connection: Connection) -> None:
+        super()._on_commit(connection)
+        self._autocommit = None
+        if self._in_step and self._done:  # the revision's own will
+            self._mark(commits=True)
+
+    def _commits(self, statement: str) -> bool:
+        """Whether a statement commits at its end; where all do, those that only look do not."""
+        if _COMMITS.match(statement):
+            return True
+        if _LOOKS.match(statement) or not self._in_step:
+            return False
+        if self._autocommit is None:
+            (found,) = self._ask("SELECT @@autocommit")
+            self._autocommit = bool(found)
+        return self._autocommit
 
     def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_executed(connection, cursor, statement, *more)
@@ -165,23 +185,34 @@ class MySQLTransaction(Transaction):
         """Leave a mark before what divides the revision, and say how far that has come."""
         if self.at is None or not (commits or self._has_mark):
             return
-        self.divided = True
-        if self._marks is None:
-            self._marks = self._own.enter_context(self._database.connect())
         statement = len(self._done) + 1
         if self._has_mark:
-            marks.advance(self._marks, self.schema, statement)
-        else:
-            marks.write(self._marks, self.schema, replace(self.at, statement=statement))
-            self.marked = self._has_mark = True
+            self._marker.advance(statement)
+        elif not self.divided:
+            self._marker.schema, self._marker.version_table = self.schema, self.version_table
+            self.marked = self._has_mark = self._marker.leave(replace(self.at, statement=statement))
+            if self._marker.trouble is not None:
+                self.remarks.append(
+                    "What this revision does cannot be marked, so that nobody will know of it if "
+                    f"it is interrupted: {self._marker.trouble}"
+                )
+        self.divided = True
+
+    def _settle(self) -> None:
+        """The step before has ended: its version row is kept, also where `env.py` would commit it.
+
+        Its tables are there whatever becomes of a transaction, and so must be what says so.
+        """
+        if self._has_mark and self.at is not None:
+            self._has_mark = False
+            self._ask("COMMIT")
+            self._marker.erase()
 
     def _unmark(self, error: BaseException) -> None:
         """Nothing is done where the first statement was refused; a lost one may be done."""
         told = self._database.explain(error)
-        if not self._has_mark or self._marks is None or (told is not None and told.unreachable):
-            return
-        with suppress(DBAPIError, DatabaseUnavailable):
-            marks.clear(self._marks, self.schema)
+        if self._has_mark and not (told is not None and told.unreachable):
+            self._marker.erase()
             self._has_mark = self.divided = False
 
     def _limit(self, *, wanted: bool) -> None:

@@ -19,7 +19,8 @@ for pair in "1.16.0 2.0.40" "1.16.0 2.0.*" "1.16.0 2.1.*" "newest 2.0.40" "newes
     echo "== $("$venv/bin/python" -m pip --disable-pip-version-check list --format freeze |
         grep -iE '^(alembic|sqlalchemy)=' | tr '\n' ' ')"
     # Alembic 1.16 itself uses what later releases of SQLAlchemy have deprecated.
-    "$venv/bin/python" -m pytest --quiet -n "$workers" -W default -p no:cacheprovider \
+    # The names of what has failed stand at the end, where somebody sees them.
+    "$venv/bin/python" -m pytest --quiet -rfE --tb short -n "$workers" -W default -p no:cacheprovider \
         tests/revisions tests/compat/test_{authoring,templates,locations,histories,connections}.py \
         tests/compat/test_{operations,bases,adopt}.py "$@" || failed+=("$name")
 done

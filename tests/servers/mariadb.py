@@ -55,17 +55,22 @@ class MariaDBServer:
         self._directory.chmod(0o755)  # root hands the rest of it to another user
         self._numbers = count()
         data = self._data = self._directory / "data"
-        data.mkdir(mode=0o700)
+        # One that starts takes away what it finds of temporary tables, also another server's.
+        self._temporary = self._directory / "tmp"
+        for directory in (data, self._temporary):
+            directory.mkdir(mode=0o700)
         self._who: dict[str, Any] = {}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(data, nobody.pw_uid, nobody.pw_gid)
+            for directory in (data, self._temporary):
+                os.chown(directory, nobody.pw_uid, nobody.pw_gid)
         subprocess.run(
             [
                 "mariadb-install-db",
                 "--no-defaults",
                 f"--datadir={data}",
+                f"--tmpdir={self._temporary}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--innodb-log-file-size=8M",
@@ -160,6 +165,7 @@ class MariaDBServer:
                     self._program,
                     "--no-defaults",
                     f"--datadir={self._data}",
+                    f"--tmpdir={self._temporary}",
                     f"--socket={self._data}/s",
                     f"--port={self.port}",
                     *SETTINGS,

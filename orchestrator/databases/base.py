@@ -152,13 +152,38 @@ class Database(ABC):
     def _marked(self, connection: Connection, schema: str | None) -> str:
         """An expression for whether there is a mark's table, in the same question."""
 
+    def marked_query(self, connection: Connection, schema: str | None) -> str:
+        """What asks whether there is a table of marks, written out."""
+        return f"SELECT {self._marked(connection, schema)}"
+
+    def is_marked(self, connection: Connection, schema: str | None) -> bool:
+        """Whether there is a table of marks, perhaps without one."""
+        found = connection.exec_driver_sql(self.marked_query(connection, schema)).scalar_one()
+        return bool(found)
+
     def mark(self, connection: Connection, schema: str | None, version_table: str) -> Mark | None:
-        """The mark that was left of a revision which has not ended, or has just ended."""
+        """The mark that was left of a revision which has not ended, or has just ended.
+
+        None also where the table has gone meanwhile.
+        """
         return marks.read(connection, schema, version_table)
 
-    def clear_mark(self, connection: Connection, schema: str | None, version_table: str) -> None:
-        """Take it away."""
-        marks.clear(connection, schema, version_table)
+    def clear_mark(
+        self,
+        connection: Connection,
+        schema: str | None,
+        version_table: str,
+        *,
+        is_over: Callable[[Mark], bool],
+    ) -> None:
+        """Take a mark that `is_over` away, unless somebody is at work, who will do it."""
+        with self.alone(connection) as alone:
+            if alone and self.is_marked(connection, schema):
+                marks.clear(connection, schema, version_table, is_over=is_over)
+
+    @abstractmethod
+    def alone(self, connection: Connection) -> AbstractContextManager[bool]:
+        """Whether nobody is at work, and nobody begins in the block; of a connection of our own."""
 
     @abstractmethod
     def version_rows(

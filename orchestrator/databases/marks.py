@@ -1,16 +1,18 @@
 """The mark of a revision whose work is committed bit by bit, in a table of its own.
 
-Written on a connection of our own, so that it is there before what it tells of, and never a part
-of `env.py`'s transactions. It tells more than a version row: that something was begun.
+It tells more than a version row: that something was begun. Where a change of tables commits at once
+it is written on a connection of our own, so that it is there before what it tells of; elsewhere in
+the very transaction whose commit divides the revision, as statements that are written out here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 
 from orchestrator.results import Mark
 
@@ -20,12 +22,7 @@ _LONGEST_KEY: Final = 190
 
 
 def read(connection: Connection, schema: str | None, version_table: str) -> Mark | None:
-    """The mark of a project, if there is one: two of them may share a database.
-
-    The table is asked for first: a failed question may end more.
-    """
-    if not sa.inspect(connection).has_table(TABLE, schema=schema):
-        return None
+    """The mark of a project, if there is one: two of them may share a database, and the table."""
     table = _table(schema)
     row = connection.execute(sa.select(table).where(table.c.version_table == version_table)).first()
     if row is None:
@@ -44,16 +41,7 @@ def write(connection: Connection, schema: str | None, version_table: str, mark: 
     table = _table(schema)
     table.create(connection, checkfirst=True)
     connection.execute(table.delete().where(table.c.version_table == version_table))
-    connection.execute(
-        table.insert().values(
-            version_table=version_table,
-            revision=mark.revision,
-            down=int(mark.down),
-            statement=mark.statement,
-            began_at=(mark.began_at or datetime.now(UTC)).isoformat(),
-            process=mark.process[:_LONGEST],
-        )
-    )
+    connection.execute(table.insert().values(_values(version_table, mark)))
 
 
 def advance(connection: Connection, schema: str | None, version_table: str, statement: int) -> None:
@@ -69,14 +57,70 @@ def erase(connection: Connection, schema: str | None, version_table: str) -> Non
     connection.execute(table.delete().where(table.c.version_table == version_table))
 
 
-def clear(connection: Connection, schema: str | None, version_table: str) -> None:
-    """Take the mark away, and its table, if no other project has one."""
+def clear(
+    connection: Connection,
+    schema: str | None,
+    version_table: str,
+    *,
+    is_over: Callable[[Mark], bool],
+) -> None:
+    """Take the mark away if it `is_over`, and the table if no project has one.
+
+    To be called while nobody else is at work.
+    """
     table = _table(schema)
-    if not sa.inspect(connection).has_table(TABLE, schema=schema):
+    mark = read(connection, schema, version_table)
+    if mark is not None and not is_over(mark):
         return
     erase(connection, schema, version_table)
     if not connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one():
         table.drop(connection)
+
+
+def making(dialect: Dialect, schema: str | None) -> str:
+    """The statement that makes the table."""
+    return _text(sa.schema.CreateTable(_table(schema)), dialect)
+
+
+def leaving(
+    dialect: Dialect, schema: str | None, version_table: str, mark: Mark
+) -> tuple[str, str]:
+    """The statements that leave this mark, in the place of another of the project."""
+    table = _table(schema)
+    return (
+        erasing(dialect, schema, version_table),
+        _text(table.insert().values(_values(version_table, mark)), dialect),
+    )
+
+
+def advancing(dialect: Dialect, schema: str | None, version_table: str, statement: int) -> str:
+    """The statement that says that one more was begun."""
+    table = _table(schema)
+    of_project = table.c.version_table == version_table
+    return _text(table.update().where(of_project).values(statement=statement), dialect)
+
+
+def erasing(dialect: Dialect, schema: str | None, version_table: str) -> str:
+    """The statement that takes the mark away."""
+    table = _table(schema)
+    return _text(table.delete().where(table.c.version_table == version_table), dialect)
+
+
+def _values(version_table: str, mark: Mark) -> dict[str, object]:
+    return {
+        "version_table": version_table,
+        "revision": mark.revision,
+        "down": int(mark.down),
+        "statement": mark.statement,
+        "began_at": (mark.began_at or datetime.now(UTC)).isoformat(),
+        "process": mark.process[:_LONGEST],
+    }
+
+
+def _text(statement: sa.ClauseElement, dialect: Dialect) -> str:
+    """Written out for the driver's own cursor, which takes a `%` as it is."""
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    return str(compiled).replace("%%", "%")
 
 
 def _table(schema: str | None) -> sa.Table:

@@ -22,7 +22,7 @@ from orchestrator.databases.marks import TABLE
 from orchestrator.databases.sqlite_file import file_of, identity, other_names, starts_at_home
 from orchestrator.databases.url import EXAMPLE, redact, unreadable_url
 from orchestrator.errors import DENIED, ConfigurationError, DatabaseUnavailable
-from orchestrator.results import Holder
+from orchestrator.results import Holder, Mark
 
 _TRY_SECONDS: Final = 0.1
 
@@ -201,6 +201,22 @@ class SQLite(Database):
         names = connection.dialect.identifier_preparer
         of = f"{names.quote_schema(schema)}." if schema is not None else ""
         return f"(SELECT count(*) FROM {of}sqlite_master WHERE name = '{TABLE}')"  # noqa: S608
+
+    def mark(self, connection: Connection, schema: str | None, version_table: str) -> Mark | None:
+        """Also beside a leader that drops its table at this moment."""
+        try:
+            return super().mark(connection, schema, version_table)
+        except DBAPIError:
+            if not self.is_marked(connection, schema):
+                return None
+            raise
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[bool]:
+        """As the one writer."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield True
+        connection.exec_driver_sql("COMMIT")
 
     def tables(
         self, connection: Connection, version_table: str, schema: str | None

@@ -23,9 +23,9 @@ from orchestrator.revisions.environment_context import PassContext, PassOptions,
 from orchestrator.revisions.migration_context import Environment
 from orchestrator.revisions.retries import Retries
 from orchestrator.revisions.scripts import Scripts, Step
-from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, watching
+from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, settle, watching
 from orchestrator.revisions.task_errors import explain_env_py
-from orchestrator.revisions.transactions import TRANSACTIONS
+from orchestrator.revisions.transactions import TRANSACTIONS, UNTOUCHED
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction, WayOut
 
 
@@ -216,6 +216,7 @@ class _Pass:
                 transaction.versions_statement = environment.versions_statement
             self._step = step
             yield watched(step)
+            settle(step, transaction, context)
             self._step = None
         if self._rehearse:
             raise _Rehearsed
@@ -239,15 +240,14 @@ class _Pass:
     def _begin(
         self, connection: Connection, context: MigrationContext, heads: tuple[str, ...]
     ) -> Transaction:
-        stock = self._options.transaction == "off"
-        kind = Transaction if stock else TRANSACTIONS[connection.dialect.name]
+        kinds = UNTOUCHED if self._options.transaction == "off" else TRANSACTIONS
+        kind = kinds[connection.dialect.name]
         transaction = kind(
             connection,
             database=self._options.database,
             patience=self._options.patience,
             limit_seconds=self._options.ddl_lock_seconds if self._options.ddl_retry_seconds else 0,
         )
-        transaction.committed = transaction.divided = stock  # for all that is known
         if self._rehearse:
             return transaction
         self._transaction = transaction

@@ -87,6 +87,7 @@ def _watched(
             fail(error)
             raise
         except BaseException as error:
+            transaction.failed(error)
             _demand_own_transactions(step, transaction, context, options)
             if (blocked := transaction.blocked(error)) is not None:
                 blocked.revision = step.revision.revision if step.revision is not None else None
@@ -135,7 +136,7 @@ def _end_well(
         options.warn(
             f"Revision {revision} committed the transaction that it ran in, and the run goes "
             "on in a new one. Killed after that commit and before the end, it is left half "
-            "done, and the next start runs it again from its beginning.",
+            "done, and the database is then told to be `interrupted`.",
             revision,
         )
     begun = context._transaction
@@ -144,12 +145,29 @@ def _end_well(
         connection = transaction.connection
         context._transaction = connection.get_transaction() or connection.begin()
     if ended_by is not None:
-        transaction.before_step()
+        transaction.resume()
     if ended_by == "rollback":
         # The version table may have been made in what was rolled back.
         context._version.create(transaction.connection, checkfirst=True)
     if context._transaction_per_migration and revision is not None:
         transaction.check(revision)
+
+
+def settle(
+    step: Step,
+    transaction: Transaction,
+    context: MigrationContext,
+) -> None:
+    """Called when the version row of a step is written: commit one that is divided anyway."""
+    begun = context._transaction
+    if not transaction.settle() or begun is None or not begun.is_active:
+        return
+    transaction.check(step.revision.revision if step.revision is not None else None)
+    begun.commit()
+    # Alembic commits what it holds, in the end.
+    context._transaction = transaction.connection.get_transaction() or (
+        transaction.connection.begin()
+    )
 
 
 def _demand_own_transactions(

@@ -62,14 +62,16 @@ class View:
         seen: list[Observation] = []
 
         def work(environment: Environment) -> Iterator[Step]:
-            known = self.known = environment.known(self._resources.database)
+            database, connection = self._resources.database, environment.connection
+            known = self.known = environment.known(database)
             table, schema = known.version_table, known.version_table_schema
+            marked = database.is_marked(connection, schema)
             self.rows = environment.versions_as_they_stand()
             observation = self._observe(
                 exists=True,
                 versions=environment.versions(),
-                tables=self._resources.database.tables(environment.connection, table, schema),
-                mark=self._resources.database.mark(environment.connection, schema, table),
+                tables=database.tables(connection, table, schema),
+                mark=database.mark(connection, schema, table) if marked else None,
             )
             if compared(observation):
                 self.differences = environment.differences(there=there)

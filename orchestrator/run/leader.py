@@ -23,7 +23,7 @@ from orchestrator.errors import (
     by_setting,
 )
 from orchestrator.events import DdlBlocked, Event, TaskFailed
-from orchestrator.results import Ended
+from orchestrator.results import Ended, Mark
 from orchestrator.run.heartbeat import Heartbeat
 from orchestrator.run.proof import Found, Proof
 from orchestrator.run.resources import Resources
@@ -116,6 +116,7 @@ class Leader:
         if error is None:
             error = proof.disproof()
         if error is not None:
+            self._clear_mark(scripts)
             raise self._told(proof, error)
         if self._job.command is Command.STAMP and not self.found and outcome.before is not None:
             self._warn_of_base(outcome.before)
@@ -127,7 +128,7 @@ class Leader:
             led=bool(outcome.plan),
             cancelled=outcome.cancelled,
         )
-        self._clear_mark(ended)
+        self._clear_mark(scripts, ended)
         self._remember(heads, scripts, ended)
         return ended
 
@@ -273,19 +274,21 @@ class Leader:
             )
         return patiently(ask, patience)
 
-    def _clear_mark(self, ended: Ended) -> None:
-        """Take away what told of revisions that have ended, by now as the version rows tell."""
-        known, divided = self.outcome.known, self._ran is not None and self._ran.marked
-        resolved = self.outcome.before is not None and self.outcome.before.mark is not None
-        if known is None or not (self.outcome.marked or divided):
+    def _clear_mark(self, scripts: Scripts, ended: Ended | None = None) -> None:
+        """Take away what tells of revisions that have ended, by now as the version rows tell."""
+        known, before = self.outcome.known, self.outcome.before
+        if known is None or not (self.outcome.marked or (self._ran and self._ran.marked)):
             return
-        if resolved and not (ended.tasks or ended.applied):
-            return  # it was only looked at
+        resolved = before.mark if before is not None and ended and ended.tasks else None
         table, schema = known.version_table, known.version_table_schema
+
+        def is_over(mark: Mark) -> bool:
+            return mark == resolved or scripts.is_done(mark, self.found)
+
         try:
             with self._database.connect() as connection:
                 self._database.act_as(connection, known.role)
-                self._database.clear_mark(connection, schema, table)
+                self._database.clear_mark(connection, schema, table, is_over=is_over)
         except (DatabaseUnavailable, SQLAlchemyError) as error:
             reason = quoted(error.__cause__ or error, self._database.secrets)
             self._warn(

@@ -86,6 +86,7 @@ class Watch:
             found = database.version_rows(connection, table, schema)
             rows = found or ()
             tables = () if rows else database.tables(connection, table, schema)
-            mark = database.mark(connection, schema, table) if found and found.is_marked else None
+            marked = found.is_marked if found else database.is_marked(connection, schema)
+            mark = database.mark(connection, schema, table) if marked else None
         target = self._resources.settings.target
         return observe(self._scripts, target, exists=True, versions=rows, tables=tables, mark=mark)

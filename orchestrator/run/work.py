@@ -186,9 +186,11 @@ class Work:
         return observation
 
     def _mark(self, environment: Environment, schema: str | None) -> Mark | None:
-        mark = self._database.mark(environment.connection, schema, environment.version_table)
-        self.outcome.marked = self.outcome.marked or mark is not None
-        return mark
+        database, connection = self._database, environment.connection
+        if not database.is_marked(connection, schema):
+            return None
+        self.outcome.marked = True
+        return database.mark(connection, schema, environment.version_table)
 
     def _refuse_another(
         self, environment: Environment, observation: Observation, plan: Plan

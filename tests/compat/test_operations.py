@@ -152,8 +152,10 @@ class TestAutocommitBlock:
         assert project.rows("SELECT name FROM artists") == [("before",)]
         assert project.versions() == ["r1"]
         (tmp_path / "fail").unlink()
-        assert_ready(run(project, "run", "--json"), "r3")
+        assert_failed(run(project, "run", "--json"), "StateRefused", "interrupted", "r2")
+        assert_ready(run(project, "run", "--json", "--set", "interrupted=retry"), "r3")
         assert project.rows("PRAGMA journal_mode") == [("wal",)]
+        assert "orchestrator_interrupted" not in project.tables()
 
     def test_works_in_a_process_of_its_own(self, tmp_path: Path) -> None:
         """The console script, on an empty database."""

@@ -259,14 +259,16 @@ class TestRevisionThatCommits:
         assert project.dump() == stock.dump()
 
     def test_before_one_that_fails(self, tmp_path: Path, run: Run) -> None:
-        """A later revision's failure is not told as if nothing had been committed."""
+        """A later revision's failure takes nothing of it away: half of it was committed already."""
         project = project_of(tmp_path, upgrade=COMMITS["a_statement_that_begins_again"])
         project.revision("r3", "r2", "raise ValueError('late')")
 
         message = assert_failed(run(project, "run", "--json"), "TaskFailed", "late", "r3")
 
         assert "as it was before" not in message
-        assert project.rows("SELECT name FROM artists") == [("a",)]
+        assert project.rows("SELECT name FROM artists") == [("a",), ("b",)]
+        assert project.versions() == ["r2"]
+        assert "orchestrator_interrupted" not in project.tables()
 
 
 ROLLBACKS = {

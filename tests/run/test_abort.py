@@ -34,6 +34,7 @@ SWALLOWS = """
 """
 SWALLOWS_IN_A_BLOCK = """
     with op.get_context().autocommit_block():
+        op.execute("VACUUM")
         try:
             op.execute("SELECT pg_sleep(60)")
         except sa.exc.DBAPIError:

@@ -17,7 +17,7 @@ from orchestrator.databases.blanks import blanked_of_mysql
 from orchestrator.databases.marks import TABLE
 from orchestrator.databases.mysql import driver, errors
 from orchestrator.databases.mysql.lock import MySQLLock
-from orchestrator.databases.mysql.locks import HOLDER
+from orchestrator.databases.mysql.locks import FENCE, HOLDER
 from orchestrator.databases.quoting import told
 from orchestrator.databases.telling import read_told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
@@ -211,10 +211,13 @@ class MySQL(Database):
                 return None
             raise
 
-    def clear_mark(self, connection: Connection, schema: str | None, version_table: str) -> None:
-        """Its table only if nobody reads it: that would be waited for."""
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[bool]:
+        """By the fence; who reads the table of marks is not waited for."""
         connection.exec_driver_sql("SET SESSION lock_wait_timeout = 1")
-        super().clear_mark(connection, schema, version_table)
+        taken = connection.exec_driver_sql(f"SELECT GET_LOCK({FENCE}, 0)").scalar_one()
+        yield bool(taken)
+        connection.exec_driver_sql(f"DO RELEASE_LOCK({FENCE})")
 
     def end_session(self, session: object) -> str:
         """By `KILL`."""

@@ -16,13 +16,14 @@ from orchestrator.databases.base import Database, VersionRows
 from orchestrator.databases.blanks import blanked
 from orchestrator.databases.marks import TABLE
 from orchestrator.databases.postgresql import catalogue, driver, errors
-from orchestrator.databases.postgresql.holder import HELD, HOLDER, NAMESPACE, read_holder
+from orchestrator.databases.postgresql.holder import FENCE, HELD, HOLDER, NAMESPACE, read_holder
 from orchestrator.databases.postgresql.lock import PostgreSQLLock
 from orchestrator.databases.quoting import told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable, by_setting
 from orchestrator.results import Blocker, Holder, Mark, Progress
 
 _PORT: Final = "5432"
+_SAVEPOINT: Final = "orchestrator_look"
 
 
 class PostgreSQL(Database):
@@ -158,9 +159,27 @@ class PostgreSQL(Database):
         return f"to_regclass('{literal}') IS NOT NULL"
 
     def mark(self, connection: Connection, schema: str | None, version_table: str) -> Mark | None:
-        """Asked for the table in its own words: SQLAlchemy's take longer."""
-        there = f"SELECT {self._marked(connection, schema)}"
-        return super().mark(connection, schema, version_table) if _yes(connection, there) else None
+        """Also beside a leader that drops its table at this moment, and in a transaction."""
+        inside = _in_savepoint(connection)
+        try:
+            mark = super().mark(connection, schema, version_table)
+        except DBAPIError as error:
+            if errors.sqlstate(error) not in errors.NO_TABLE:
+                raise
+            mark = None
+            if inside:
+                connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+        if inside:
+            connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        return mark
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[bool]:
+        """By the fence, for one transaction; who reads the table of marks is not waited for."""
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+        yield _yes(connection, f"SELECT pg_try_advisory_xact_lock({NAMESPACE}, {FENCE})")
+        connection.exec_driver_sql("COMMIT")
 
     def tables(
         self, connection: Connection, version_table: str, schema: str | None
@@ -313,6 +332,17 @@ class PostgreSQL(Database):
     def lock(self, holder: Callable[[], Holder], warn: Callable[[str], object]) -> PostgreSQLLock:
         """An advisory lock, on a connection of its own."""
         return PostgreSQLLock(self, holder, warn)
+
+
+def _in_savepoint(connection: Connection) -> bool:
+    """Begin a savepoint, if there is a transaction; to try it is harmless."""
+    try:
+        connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
+    except DBAPIError as error:
+        if errors.sqlstate(error) == errors.NO_TRANSACTION:
+            return False
+        raise
+    return True
 
 
 def _yes(connection: Connection, question: str) -> bool:

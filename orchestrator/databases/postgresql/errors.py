@@ -22,6 +22,7 @@ NO_RIGHT: Final = "42501"
 DUPLICATE: Final = "42P04"
 UNPREPARED: Final = ("42P05", "26000")
 """A prepared statement is there already, or is not."""
+NO_TRANSACTION: Final = "25P01"
 READ_ONLY: Final = "25006"
 _TAKEN_BACK: Final = ("57014", "55P03")
 _TOO_MANY: Final = "53300"

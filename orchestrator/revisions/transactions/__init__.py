@@ -8,6 +8,7 @@ from orchestrator.revisions.transactions.base import Transaction
 from orchestrator.revisions.transactions.mysql import MySQLTransaction
 from orchestrator.revisions.transactions.postgresql import PostgreSQLTransaction
 from orchestrator.revisions.transactions.sqlite import SQLiteTransaction
+from orchestrator.revisions.transactions.sqlite_untouched import UntouchedSQLite
 
 TRANSACTIONS: Final[dict[str, type[Transaction]]] = {
     "mariadb": MySQLTransaction,
@@ -15,3 +16,5 @@ TRANSACTIONS: Final[dict[str, type[Transaction]]] = {
     "postgresql": PostgreSQLTransaction,
     "sqlite": SQLiteTransaction,
 }
+UNTOUCHED: Final[dict[str, type[Transaction]]] = {**TRANSACTIONS, "sqlite": UntouchedSQLite}
+"""With `transaction = "off"`: those whose transactions are Alembic's own in any case, and one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from sqlalchemy import event
@@ -12,7 +12,9 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.patience import Patience
+from orchestrator.decision.refusal import ways_out
 from orchestrator.results import Blocker, Mark
+from orchestrator.revisions.transactions.marker import Marker
 
 
 class TransactionError(Exception):
@@ -106,6 +108,13 @@ class Transaction:
         """What somebody should know of the step in hand."""
         self.marked = False
         """Whether a mark was left, of this step or of one before it."""
+        self._marker: Marker | None = None
+        self._in_step = False
+        self._done = 0
+        self._last = ""
+        self._standing: Mark | None = None
+        self._unmarked = False
+        self._erased: Mark | None = None
         self.versions_statement: str | None = None
         """What reads the version rows, once there is a table of them."""
         self.blockers: tuple[Blocker, ...] = ()
@@ -137,13 +146,47 @@ class Transaction:
         Called at the end of every pass, also of one that came to its `end`.
         """
         self._stop_listening()
+        if self._marker is not None:
+            self._marker.close()
 
     def before_step(self) -> None:
-        """Called before each revision or stamp; and after one that ended its transaction."""
+        """Called before each revision or stamp: from here on it is counted what is sent."""
+        self._in_step, self._done, self._last = True, 0, ""
+        self._unmarked, self._erased = False, None
 
     def after_step(self) -> EndedBy | None:
-        """Called after each; returns by what it ended the transaction that it ran in, if it did."""
+        """Called after each; returns by what it ended the transaction that it ran in, if it did.
+
+        What comes now is Alembic's: the version row, and perhaps a commit.
+        """
+        self._in_step = False
         return None
+
+    def resume(self) -> None:
+        """Called after a step that ended its transaction: its version row needs another."""
+
+    def settle(self) -> bool:
+        """Called when the version row of a step is written; whether to commit it at once.
+
+        What is divided would not be whole either if its version row were taken away with the next
+        step. Its mark goes with that commit; where the row is committed already, it says nothing
+        any more, and is taken away when the pass has ended.
+        """
+        if self._standing is None:
+            return False
+        if not self._is_within:
+            self._standing = None
+            return False
+        self._erase()
+        return True
+
+    @property
+    def _is_within(self) -> bool:
+        """Whether what is done now is committed with the version row, or by itself."""
+        return True
+
+    def failed(self, error: BaseException) -> None:
+        """Called when a step has raised, before anything is asked about that."""
 
     @property
     def rolled_back(self) -> bool:
@@ -157,8 +200,27 @@ class Transaction:
         """
 
     def account(self) -> str | None:
-        """How far the step in hand has come, where it may be kept; a sentence."""
-        return None
+        """How far the step in hand has come, where a part of it is kept; a sentence."""
+        if not self.divided:
+            return None
+        at = f"It had executed {self._done} statements"
+        if self.running is not None:
+            at = f"At statement {self._done + 1} of it: {self._shown(self.running.statement)}"
+        if self._kept < self._done:
+            return f"{at}; the first {self._kept} are committed, what came later is rolled back."
+        if not self._done:
+            return f"{at}; none came before it."
+        if self.running is None:
+            return f"All {self._done} statements of it were done."
+        those = "the one" if self._done == 1 else f"the {self._done}"
+        were = "was" if self._done == 1 else "were"
+        last = self._shown(self._last)
+        return f"{at}; {those} before it {were} done, the last of them: {last}."
+
+    @property
+    def _kept(self) -> int:
+        """How many of the statements of a step that is divided are committed, or may be."""
+        return self._done
 
     def cancel(self) -> bool:
         """End what is executed at this moment, from another thread; whether that was done."""
@@ -177,9 +239,42 @@ class Transaction:
 
     def advice(self, error: BaseException) -> str | None:
         """What to do about an error of a revision, of transaction or database."""
+        if self._standing is not None:
+            known = self._database.advice(error)
+            return f"{known + ' ' if known else ''}{ways_out(self._standing)}"
         if self.aborted:
             return "The next start runs that revision again from its beginning."
         return self._database.advice(error)
+
+    def _mark(self) -> None:
+        """Leave a mark before what divides the step, and say how far that has come."""
+        if self.at is None or self._marker is None:
+            return
+        statement = self._done + 1
+        if self._standing is not None:
+            self._marker.advance(statement)
+            return
+        if self._unmarked:
+            return
+        self._unmarked = True
+        self._marker.schema, self._marker.version_table = self.schema, self.version_table
+        mark = replace(self.at, statement=statement)
+        if self._marker.leave(mark):
+            self._standing, self.marked, self._unmarked = mark, True, False
+        else:
+            self.remarks.append(
+                "What this revision does cannot be marked, so that nobody will know of it if "
+                f"it is interrupted: {self._marker.trouble}"
+            )
+
+    def _erase(self) -> None:
+        """Take the mark away: what it tells of has ended, or nothing of it is kept."""
+        if self._standing is not None and self._marker is not None:
+            self._erased, self._standing = self._standing, None
+            self._marker.erase()
+
+    def _shown(self, statement: str) -> str:
+        return self._database.blanked(statement)
 
     def _listen(self, name: str, listener: Callable[..., Any]) -> None:
         self._listeners.append((name, listener))
@@ -197,5 +292,8 @@ class Transaction:
         self.blockers = ()
         self.running = Running(statement, time.monotonic())
 
-    def _on_executed(self, *_: Any) -> None:
+    def _on_executed(self, _: Connection, __: Any, statement: str, *___: Any) -> None:
         self.running = None
+        if self._in_step:
+            self._done += 1
+            self._last = statement

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -18,9 +17,8 @@ from orchestrator.databases.base import Database
 from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
 from orchestrator.databases.mysql.locks import FENCE
 from orchestrator.databases.patience import Patience
-from orchestrator.decision.refusal import ways_out
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
-from orchestrator.revisions.transactions.marker import Marker
+from orchestrator.revisions.transactions.marker import MarkerBeside
 
 _COMMITS: Final = re.compile(
     r"""
@@ -60,10 +58,7 @@ class MySQLTransaction(Transaction):
         super().__init__(
             connection, database=database, patience=patience, limit_seconds=limit_seconds
         )
-        self._in_step = False
-        self._done: list[str] = []
-        self._marker = Marker(database)
-        self._has_mark = False
+        self._marker = MarkerBeside(database)
         self._autocommit: bool | None = None
         self._fenced = False
         self._waits: int | None = None
@@ -91,13 +86,11 @@ class MySQLTransaction(Transaction):
     def end(self) -> None:
         """Let what comes next wait, of whomever; the fence stays until the connection is left."""
         self._limit(wanted=False)
-        self._settle()
         super().end()
 
     def abandon(self) -> None:
         """Nothing of ours stays on the connection, which may be a pool's again by now."""
         super().abandon()
-        self._marker.close()
         if self._left is not None:
             event.remove(self._pool, "checkin", self._left)
             self._left = None
@@ -106,14 +99,26 @@ class MySQLTransaction(Transaction):
 
     def before_step(self) -> None:
         """From here on it is counted what is sent."""
-        self._settle()
-        self._in_step, self.divided = True, False
+        super().before_step()
+        self.divided = False
         self._autocommit = None
-        self._done.clear()
 
-    def after_step(self) -> None:
-        """What comes now is Alembic's: the version row, and a commit."""
-        self._in_step = False
+    def settle(self) -> bool:
+        """The step's tables are there whatever becomes of a transaction, and so must be its row.
+
+        Also where `env.py` would commit it.
+        """
+        if self._standing is not None:
+            self._ask("COMMIT")
+            self._erase()
+        return False
+
+    def failed(self, error: BaseException) -> None:
+        """Nothing is done where the first statement was refused; a lost one may be done."""
+        told = self._database.explain(error)
+        if not self._done and not (told is not None and told.unreachable):
+            self._erase()
+            self.divided = False
 
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
@@ -122,33 +127,11 @@ class MySQLTransaction(Transaction):
         """
         if self._done:
             return None
-        self._unmark(error)
         code = number(error)
         limited = code == LOCK_WAIT and self._limited
         if not self.limit_seconds or not (limited or code == DEADLOCK):
             return None
         return Blocked(self._shown(str(getattr(error, "statement", None) or "")), self.blockers)
-
-    def advice(self, error: BaseException) -> str | None:
-        """The ways out of a revision that is half done."""
-        if not (self._has_mark and self.at is not None):
-            return super().advice(error)
-        known = self._database.advice(error)
-        return f"{known + ' ' if known else ''}{ways_out(self.at)}"
-
-    def account(self) -> str | None:
-        """Which of a revision's statements have been done, and at which it was."""
-        if self.running is None:
-            return f"All {len(self._done)} statements of it were done." if self._done else None
-        at = f"At statement {len(self._done) + 1} of it: {self._shown(self.running.statement)}"
-        if not self._done:
-            return f"{at}; none came before it."
-        those = "the one" if len(self._done) == 1 else f"the {len(self._done)}"
-        were = "was" if len(self._done) == 1 else "were"
-        return f"{at}; {those} before it {were} done, the last of them: {self._done[-1]}."
-
-    def _shown(self, statement: str) -> str:
-        return self._database.blanked(statement)
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)
@@ -156,14 +139,14 @@ class MySQLTransaction(Transaction):
         if commits:
             self.committed = True
         if self._in_step:
-            self._mark(commits=commits)
+            self._divide(commits=commits)
             self._limit(wanted=commits)
 
     def _on_commit(self, connection: Connection) -> None:
         super()._on_commit(connection)
         self._autocommit = None
         if self._in_step and self._done:  # the revision's own will
-            self._mark(commits=True)
+            self._divide(commits=True)
 
     def _commits(self, statement: str) -> bool:
         """Whether a statement commits at its end; where all do, those that only look do not."""
@@ -176,44 +159,11 @@ class MySQLTransaction(Transaction):
             self._autocommit = bool(found)
         return self._autocommit
 
-    def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
-        super()._on_executed(connection, cursor, statement, *more)
-        if self._in_step:
-            self._done.append(self._shown(statement))
-
-    def _mark(self, *, commits: bool) -> None:
+    def _divide(self, *, commits: bool) -> None:
         """Leave a mark before what divides the revision, and say how far that has come."""
-        if self.at is None or not (commits or self._has_mark):
-            return
-        statement = len(self._done) + 1
-        if self._has_mark:
-            self._marker.advance(statement)
-        elif not self.divided:
-            self._marker.schema, self._marker.version_table = self.schema, self.version_table
-            self.marked = self._has_mark = self._marker.leave(replace(self.at, statement=statement))
-            if self._marker.trouble is not None:
-                self.remarks.append(
-                    "What this revision does cannot be marked, so that nobody will know of it if "
-                    f"it is interrupted: {self._marker.trouble}"
-                )
-        self.divided = True
-
-    def _settle(self) -> None:
-        """The step before has ended: its version row is kept, also where `env.py` would commit it.
-
-        Its tables are there whatever becomes of a transaction, and so must be what says so.
-        """
-        if self._has_mark and self.at is not None:
-            self._has_mark = False
-            self._ask("COMMIT")
-            self._marker.erase()
-
-    def _unmark(self, error: BaseException) -> None:
-        """Nothing is done where the first statement was refused; a lost one may be done."""
-        told = self._database.explain(error)
-        if self._has_mark and not (told is not None and told.unreachable):
-            self._marker.erase()
-            self._has_mark = self.divided = False
+        if commits or self._standing is not None:
+            self._mark()
+            self.divided = True
 
     def _limit(self, *, wanted: bool) -> None:
         """Limit how long a statement waits for a table; one that somebody has set is left."""

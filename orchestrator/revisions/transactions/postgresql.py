@@ -21,6 +21,7 @@ from orchestrator.databases.patience import Patience
 from orchestrator.databases.postgresql.errors import sqlstate
 from orchestrator.databases.postgresql.holder import FENCE, NAMESPACE
 from orchestrator.databases.postgresql.pooler import pooling_of, told_pid
+from orchestrator.decision.refusal import ways_out
 from orchestrator.errors import by_setting
 from orchestrator.revisions.transactions.base import (
     Blocked,
@@ -28,6 +29,7 @@ from orchestrator.revisions.transactions.base import (
     Transaction,
     TransactionError,
 )
+from orchestrator.revisions.transactions.marker import MarkerInside
 from orchestrator.revisions.transactions.postgresql_ddl import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
@@ -52,6 +54,16 @@ _IN_TRANSACTION: Final = (
 )
 _IS_MARKED: Final = f"SELECT current_setting('{_MARK}', true) = 'transaction'"
 _FREES_ALL: Final = re.compile(r"\bDISCARD\s+ALL\b|pg_advisory_unlock_all", re.IGNORECASE)
+_LOOKS: Final = re.compile(
+    r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+    r"(?:SELECT|SHOW|EXPLAIN|SET|RESET|VALUES|TABLE|FETCH|DISCARD|SAVEPOINT|RELEASE|BEGIN|START"
+    r"|COMMIT|END|ABORT|ROLLBACK)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What is taken to change nothing. A function that is called in a SELECT may."""
+_ROLLS_BACK: Final = re.compile(r"\s*(?:ROLLBACK|ABORT)\b", re.IGNORECASE)
+_LEAVES: Final = re.compile(r"\b(?:CONCURRENTLY|CALL|DO|VACUUM|CLUSTER|REINDEX)\b", re.IGNORECASE)
+"""What may leave something behind where it fails outside of a transaction."""
 _AS_FOUND: Final = f"SELECT set_config('{_CHECKS}', %s, %s)"
 _TAKE_SESSION: Final = f"SELECT pg_try_advisory_lock({_KEY}), {_END_WITH_CLIENT}"
 _LEAVE_SESSION: Final = f"SELECT pg_advisory_unlock({_KEY})"
@@ -92,7 +104,16 @@ class PostgreSQLTransaction(Transaction):
         self._limit = DdlLimit(limit_seconds, self._ask)
         self._of_session = False
         self._in_transaction = True
-        self._in_step = False
+        self._marker = MarkerInside(
+            database,
+            connection,
+            send=self._send,
+            ask=self._ask,
+            atomic=lambda: self._in_transaction,
+        )
+        self._wrote = False
+        self._committed_statements = 0
+        self._stood_before = self._standing
         self._checked = ""
         self._pooled = False
         self._asked = 0
@@ -135,7 +156,10 @@ class PostgreSQLTransaction(Transaction):
 
     def before_step(self) -> None:
         """From here on a commit divides a revision."""
-        self._in_step = True
+        super().before_step()
+        self._wrote = False
+        self._committed_statements = 0
+        self.divided = self.divided and self._in_transaction
         self._kept_out = None
 
     def after_step(self) -> None:
@@ -143,9 +167,19 @@ class PostgreSQLTransaction(Transaction):
 
         Raises `Blocked` for a statement that was kept out, where the revision kept that to itself.
         """
-        self._in_step = False
+        super().after_step()
         if self._kept_out is not None:
             raise self._kept_out
+
+    @property
+    def _is_within(self) -> bool:
+        """Whether what is done now is committed with the version row, or by itself."""
+        return not self._in_transaction or self.connection.in_transaction()
+
+    @property
+    def _kept(self) -> int:
+        """How many of the statements of a step that is divided are committed."""
+        return self._committed_statements
 
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
@@ -164,7 +198,10 @@ class PostgreSQLTransaction(Transaction):
         """What to do about a lock that was not to be had, where it is not tried again."""
         if sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
             by = f" In the way: {'; '.join(map(str, self.blockers))}." if self.blockers else ""
-            return f"Others hold the table.{by} Start again when they have ended."
+            then = "Start again when they have ended."
+            if self._standing is not None:
+                then = ways_out(self._standing)
+            return f"Others hold the table.{by} {then}"
         if isinstance(error, NotFenced):
             return f"Name a way around the pooler: set {by_setting('direct_url')}."
         return super().advice(error)
@@ -188,17 +225,18 @@ class PostgreSQLTransaction(Transaction):
         elif self._pooled:
             raise NotFenced
         else:
-            self.divided = True
             self._take_session()
 
     def _on_begin(self, _: Connection) -> None:
         self._enter()
 
     def _on_commit(self, connection: Connection) -> None:
-        self._kept_before = self.committed
+        self._kept_before, self._stood_before = self.committed, self._standing
+        self._divide()
         super()._on_commit(connection)
-        # Alembic's own, between two, keeps the version row with the work.
-        self.divided = self._in_step
+        if not self._in_step:
+            # Alembic's own, between two, keeps the version row with the work.
+            self.divided = False
         if self._pooled:
             self._rows = self._version_rows()
         else:
@@ -207,14 +245,25 @@ class PostgreSQLTransaction(Transaction):
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         if not self._in_transaction and (self._in_step or is_ddl(statement)):
             self.committed = True  # by itself, when it has ended
+            if self._in_step and _LOOKS.match(statement) is None:
+                self.divided = True
+                self._mark()
         if self._in_step and self._in_transaction:
-            if self._pooled and ends_transaction(statement):
+            ends = ends_transaction(statement)
+            if ends and self._pooled:
                 raise NotFenced
+            if ends and not _ROLLS_BACK.match(statement):
+                self._stood_before = self._standing
+                self._wrote = self._wrote or _LOOKS.match(statement) is None
+                self._divide()
             self._limit.before(statement)
         super()._on_execute(connection, cursor, statement, *more)
 
     def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_executed(connection, cursor, statement, *more)
+        self._wrote = self._wrote or _LOOKS.match(statement) is None
+        if not self._in_transaction:
+            self._committed_statements = self._done
         if _FREES_ALL.search(statement):
             self._of_session = False
             if not self._in_transaction:
@@ -222,12 +271,32 @@ class PostgreSQLTransaction(Transaction):
         if self._in_step and self._in_transaction and ends_transaction(statement):
             self._notice_end()
 
+    def _divide(self) -> None:
+        """A commit is next: leave a mark with what it commits of the step in hand."""
+        if self._in_step and self._wrote:
+            self.divided = True
+            self._committed_statements = self._done
+            self._mark()
+
+    def _unmark(self, refused: BaseException) -> None:
+        """Nothing is done where the first statement was refused that commits by itself.
+
+        But for those that leave something behind, and one whose connection was lost.
+        """
+        told = self._database.explain(refused)
+        lost = told is not None and told.unreachable
+        statement = self.running.statement if self.running is not None else ""
+        if self._standing is None or self._done or lost or _LEAVES.search(statement):
+            return
+        self._erase()
+        self.divided = False
+
     def _notice_end(self) -> None:
         """Find out whether a statement has ended the transaction, and guard what comes next."""
         (still,) = self._ask(_IS_MARKED)
         if still:
             return
-        self.committed = self.divided = True
+        self.committed = True
         self._limit.begin()
         self._take_session()
 
@@ -236,8 +305,14 @@ class PostgreSQLTransaction(Transaction):
         if context.connection is not self.connection:
             return
         refused = context.original_exception
-        if context.statement is None and self._database.explain(refused) is None:
-            self.committed = self._kept_before  # a commit that the server did not make
+        refuses = self._database.explain(refused) is None
+        if refuses and (context.statement is None or ends_transaction(context.statement)):
+            # A commit that the server did not make.
+            self._standing = self._stood_before or self._erased
+        if refuses and context.statement is None:
+            self.committed = self._kept_before
+        elif self._in_step and not self._in_transaction:
+            self._unmark(refused)
         elif self._in_step:
             self._kept_out = self.blocked(
                 context.sqlalchemy_exception or context.original_exception
@@ -303,7 +378,12 @@ class PostgreSQLTransaction(Transaction):
                 self.connection.invalidate(error)
             raise
 
-    def _execute(self, connection: Any, statement: str, *values: Any, rows: bool = False) -> Any:
+    def _send(self, statement: str) -> None:
+        self._execute(self.connection.connection, statement, rows=None)
+
+    def _execute(
+        self, connection: Any, statement: str, *values: Any, rows: bool | None = False
+    ) -> Any:
         """By values in the text: drivers differ in how they write a parameter, and these are ours.
 
         Behind a pooler each is another text: psycopg prepares one from the sixth time on, and the
@@ -315,6 +395,8 @@ class PostgreSQLTransaction(Transaction):
         try:
             text = statement % tuple(f"'{value}'" for value in values) if values else statement
             cursor.execute(mark + text)
+            if rows is None:
+                return None
             return sorted(cursor.fetchall()) if rows else cursor.fetchone()
         finally:
             cursor.close()

@@ -18,6 +18,7 @@ from orchestrator.databases.patience import READER, WAIT_LONGER, WRITER, Patienc
 from orchestrator.databases.quoting import told
 from orchestrator.errors import DatabaseUnavailable, TaskFailed, by_setting
 from orchestrator.revisions.transactions.base import EndedBy, Transaction, TransactionError
+from orchestrator.revisions.transactions.marker import MarkerInside
 from orchestrator.revisions.transactions.sqlite_commits import Commits
 from orchestrator.revisions.transactions.sqlite_driver import Driver
 from orchestrator.revisions.transactions.sqlite_keys import Violations, violations
@@ -33,6 +34,11 @@ _ENDS: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _BEGINS: Final = re.compile(rf"{_COMMENTS}BEGIN\b", re.IGNORECASE | re.DOTALL)
+_LOOKS: Final = re.compile(
+    rf"{_COMMENTS}(?:SELECT|PRAGMA|EXPLAIN|VALUES|BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What changes nothing that stays."""
 _JOURNAL_MODE: Final = re.compile(
     r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
 )
@@ -76,6 +82,15 @@ class SQLiteTransaction(Transaction):
         self._unsettled = False
         self._began = False
         self._commits = Commits(database)
+        self._wrote = False
+        self._committed_statements = 0
+        self._marker = MarkerInside(
+            database,
+            connection,
+            send=self._driver.execute,
+            ask=lambda statement: self._driver.execute(statement)[0],
+            atomic=lambda: True,
+        )
 
     @property
     def is_open(self) -> bool:
@@ -137,8 +152,30 @@ class SQLiteTransaction(Transaction):
 
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
-        self._settle()
+        super().before_step()
+        self._wrote = False
+        self._committed_statements = 0
+        self.resume()
+
+    def resume(self) -> None:
+        """Have a transaction of ours again."""
+        self._settle_down()
         self._ended_by = None
+
+    @property
+    def _is_within(self) -> bool:
+        """Whether what is done now is committed with the version row."""
+        return self.is_open
+
+    @property
+    def _kept(self) -> int:
+        """How many of the statements of a step that is divided are committed."""
+        return self._committed_statements
+
+    def failed(self, error: BaseException) -> None:
+        """Find out what was committed without a word, and say so in a mark."""
+        if self._in_step and self._is_ended_in_silence and self._commits.since_mark():
+            self._notice()
 
     def after_step(self) -> EndedBy | None:
         """By what the revision ended its transaction.
@@ -146,6 +183,7 @@ class SQLiteTransaction(Transaction):
         What ended it first counts: a rollback takes other revisions' work away, and what is
         committed after that is another transaction's.
         """
+        super().after_step()
         self._notice()
         if self._ended_by == "commit":
             self.committed = True
@@ -223,10 +261,22 @@ class SQLiteTransaction(Transaction):
 
         By the driver's own methods, or by SQLite itself: a conflict that rolls back, a full disk.
         """
-        if self._ended_by or self.is_open or self._unsettled or self._autocommit:
+        if not self._is_ended_in_silence:
             return
         undone = self._commits.since_mark() is False
         self._ended_by = "rollback" if undone else "commit"
+        if not undone and self._in_step:
+            # By the driver itself: what came before it is committed, and no mark with it.
+            self._wrote = True
+            self.ensure()
+            self._divide()
+            self._driver.execute("COMMIT")
+
+    @property
+    def _is_ended_in_silence(self) -> bool:
+        return self._began and not (
+            self._ended_by or self.is_open or self._unsettled or self._autocommit
+        )
 
     def _has_written(self) -> bool:
         """Whether anything may have been written in the transaction that was found open.
@@ -256,7 +306,7 @@ class SQLiteTransaction(Transaction):
         # autocommit block of Alembic's begins a SQLAlchemy transaction that must be none.
         self._unsettled = not self._autocommit and not self.is_open
 
-    def _settle(self) -> None:
+    def _settle_down(self) -> None:
         """Make what SQLAlchemy and the application have begun a transaction of ours."""
         if self._unsettled and self.is_open:
             self._driver.execute("ROLLBACK")  # nothing was done in it yet
@@ -264,8 +314,24 @@ class SQLiteTransaction(Transaction):
         self.ensure()
 
     def _on_commit(self, connection: Connection) -> None:
+        self._divide()
         super()._on_commit(connection)
+        if not self._in_step:
+            self.divided = False
         self._ended_by = self._ended_by or "commit"
+
+    def _divide(self) -> None:
+        """A commit is next: leave a mark with what it commits of the step in hand."""
+        if self._in_step and self._wrote and self.is_open:
+            self.divided = True
+            self._committed_statements = self._done
+            self._mark()
+
+    def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        super()._on_executed(connection, cursor, statement, *more)
+        self._wrote = self._wrote or not _LOOKS.match(statement)
+        if self._autocommit:
+            self._committed_statements = self._done
 
     def _on_rollback(self, _: Connection) -> None:
         self._ended_by = self._ended_by or "rollback"
@@ -277,9 +343,14 @@ class SQLiteTransaction(Transaction):
         if not _BEGINS.match(statement):
             self._notice()
             if not self._autocommit:
-                self._settle()
+                self._settle_down()
+        if self._autocommit and self._in_step and not _LOOKS.match(statement):
+            self.divided = True
+            self._mark()
         if ends := _ENDS.match(statement):
             self._ended_by = self._ended_by or ("commit" if ends[1] else "rollback")
+            if ends[1]:
+                self._divide()
         # SQLite keeps the mode in a transaction, and does not say so.
         asked = _JOURNAL_MODE.match(statement)
         if asked and self.is_open:

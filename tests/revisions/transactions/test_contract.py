@@ -194,6 +194,7 @@ class TestObject:
             connection.exec_driver_sql("CREATE TABLE t (id INTEGER)")
             connection.commit()
             transaction.end()
+        transaction.abandon()
 
         assert transaction.committed
         assert tables(place) == {"t"}

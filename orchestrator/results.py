@@ -188,6 +188,8 @@ class Inspection:
 
     `unknown` are those of the versions that no script has. `at_target` says whether a run would
     find nothing to do, and `refused` what it would say where it does not touch such a state.
+    `interrupted` tells of a revision that was begun and has not ended, and `seen` what is there of
+    the tables, columns and indexes that it makes and drops.
     """
 
     database: str
@@ -198,6 +200,8 @@ class Inspection:
     pending: tuple[Revision, ...]
     at_target: bool
     refused: str | None = None
+    interrupted: Mark | None = None
+    seen: tuple[str, ...] = ()
     lock: LockReport
 
 

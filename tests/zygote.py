@@ -44,7 +44,7 @@ IMPORTED = (
     "orchestrator.revisions.commands",
     "orchestrator.revisions.connections",
     "orchestrator.revisions.differences",
-    "orchestrator.revisions.drops",
+    "orchestrator.revisions.changes",
     "orchestrator.revisions.env_py",
     "orchestrator.revisions.task_errors",
     "orchestrator.revisions.scripts",

@@ -226,7 +226,7 @@ class SQLite(Database):
         found = set(inspector.get_table_names())
         if schema is not None:
             found.update(inspector.get_table_names(schema=schema))
-        return tuple(sorted(found - {version_table}))
+        return tuple(sorted(found - {version_table, TABLE}))
 
     def same_as(self, connection: Connection) -> bool:
         """Whether it has the same file open."""

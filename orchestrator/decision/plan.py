@@ -91,7 +91,9 @@ def decide(observation: Observation, policy: Policy, command: Command = Command.
     `ConfigurationError` for an upgrade to a revision that the database is already beyond.
     """
     if _is_repeated(observation, policy, command):
+        # Tables without a version row are what it has made of the first revision.
         observation = replace(observation, mark=None)
+        policy = replace(policy, unversioned="upgrade")
     state = observation.state
     match command:
         case Command.RESOLVE:

@@ -28,6 +28,8 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
             found = "is empty"
         case DatabaseState.UNVERSIONED:
             found = "has tables but no version row"
+        case DatabaseState.INTERRUPTED if observation.at_work:
+            found = f"is being migrated ({observation.mark})"
         case DatabaseState.INTERRUPTED:
             found = f"is interrupted in {observation.mark.revision if observation.mark else '?'}"
         case _:
@@ -39,6 +41,8 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
         "the application's code has the settings); then start again, or save a file where a server "
         "reloads."
     )
+    if observation.at_work:
+        advice = "Wait for that: `orchestrator wait`; then start again."
     return StateRefused(
         f'The database {database} {found}, and `mode` is "require": nothing is migrated. '
         f"Nothing was changed. {advice}",
@@ -82,7 +86,7 @@ def _space(text: str) -> str:
 def _describe(observation: Observation, policy: Policy, command: Command) -> tuple[str, str]:
     match observation.state:
         case DatabaseState.INTERRUPTED if observation.mark is not None:
-            return _interrupted(observation.mark, command, observation.target)
+            return _interrupted(observation, observation.mark, command)
         case state if command is Command.RESOLVE:
             return f"The database is {state}, not interrupted: there is nothing to resolve.", ""
         case DatabaseState.UNVERSIONED if policy.unversioned == "adopt" and command is Command.RUN:
@@ -145,14 +149,14 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
             return (f"The database is {state}: there is nothing to {command}.", "")
 
 
-def _interrupted(mark: Mark, command: Command, target: tuple[str, ...]) -> tuple[str, str]:
-    found = (
-        f"The database is interrupted: {mark}, has not ended, and what it has done is committed."
-    )
+def _interrupted(observation: Observation, mark: Mark, command: Command) -> tuple[str, str]:
+    found = f"The database is interrupted: {mark}, has not ended, and a part of it is committed."
     if mark.statement:
         found += f" Its statement {mark.statement} may or may not be done, those before it are."
+    if observation.seen:
+        found += f" Of what it makes and drops: {'; '.join(observation.seen)}."
     if command is Command.RESOLVE:
-        found += f" That is not {', '.join(target) or 'base'}."
+        found += f" That is not {', '.join(observation.target) or 'base'}."
     return found, ways_out(mark)
 
 

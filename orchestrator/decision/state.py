@@ -28,7 +28,8 @@ class Observation:
     `target` is what is to be reached, `missing` the part of it that is not yet, and
     `unknown` the version rows that no script has. `differences` is filled only where a
     comparison with the metadata was asked for (`unversioned = "adopt"`). `mark` tells of a
-    revision that was begun and has not ended.
+    revision that was begun and has not ended, `seen` what is there of it, in words, and `at_work`
+    whether somebody is at it.
     """
 
     exists: bool = True
@@ -39,6 +40,8 @@ class Observation:
     missing: tuple[str, ...] = ()
     differences: tuple[str, ...] | None = None
     mark: Mark | None = None
+    seen: tuple[str, ...] = ()
+    at_work: bool = False
 
     @property
     def state(self) -> DatabaseState:

@@ -75,11 +75,19 @@ class Names:
         given += node.args[position : position + 1]
         return self.shown(given[0]) if given else "{…}"
 
-    def table(self, node: ast.Call) -> str:
-        """The table that is the first argument of an operation, with its schema."""
+    def column(self, node: ast.Call, position: int) -> str:
+        """A column by its name, or as it is made: `sa.Column("name", …)`."""
+        given = [one.value for one in node.keywords if one.arg in ("column_name", "column")]
+        given += node.args[position : position + 1]
+        if given and isinstance(given[0], ast.Call) and called(given[0]) == "Column":
+            return self.argument(given[0], 0, "name")
+        return self.shown(given[0]) if given else "{…}"
+
+    def table(self, node: ast.Call, position: int = 0) -> str:
+        """The table that is an argument of an operation, by default the first, with its schema."""
         schemas = [one.value for one in node.keywords if one.arg == "schema"]
         schema = self.value(schemas[0]) if schemas else None
-        name = self.argument(node, 0, "table_name")
+        name = self.argument(node, position, "table_name")
         return f"{schema}.{name}" if isinstance(schema, str) and schema else name
 
 

@@ -11,12 +11,14 @@ from sqlalchemy import MetaData, select
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database, as_versions
+from orchestrator.databases.marks import TABLE
 from orchestrator.databases.url import redact
 from orchestrator.decision.state import KnownTarget
 from orchestrator.errors import ConfigurationError, by_setting
-from orchestrator.results import Difference
+from orchestrator.results import Difference, Mark
 from orchestrator.revisions.differences import in_words
 from orchestrator.revisions.scripts import Scripts
+from orchestrator.revisions.seen import seen
 
 _ONE_DATABASE: Final = "upgrades"
 """Alembic's default `upgrade_token`; the template for several databases gives each its own."""
@@ -174,14 +176,19 @@ class Environment:
             ),
             context.dialect,
             there=there,
-            uncounted=self._version_tables(),
+            uncounted=self._own_tables(),
         )
 
-    def _version_tables(self) -> set[tuple[str | None, str]]:
-        """The version table by each name that it goes by."""
-        schema, table = self.version_table_schema, self.version_table
+    def seen(self, mark: Mark) -> tuple[str, ...]:
+        """How far a revision has come that was interrupted, as far as its code shows."""
+        return seen(self.scripts, mark, self.connection)
+
+    def _own_tables(self) -> set[tuple[str | None, str]]:
+        """The version table, and that of marks, by each name that they go by."""
+        schema = self.version_table_schema
         default = self._context.dialect.default_schema_name
-        return {(schema, table), *([(None, table)] if schema in (None, default) else [])}
+        schemas = {schema, None} if schema in (None, default) else {schema}
+        return {(one, name) for one in schemas for name in (self.version_table, TABLE)}
 
     @property
     def versions_statement(self) -> str:

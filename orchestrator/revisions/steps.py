@@ -140,7 +140,7 @@ def _end_well(
             revision,
         )
     begun = context._transaction
-    if ended_by is not None and begun is not None and not begun.is_active:
+    if begun is not None and not begun.is_active:
         # Alembic holds what the revision ended, and would not commit what is done next.
         connection = transaction.connection
         context._transaction = connection.get_transaction() or connection.begin()

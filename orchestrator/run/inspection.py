@@ -20,7 +20,7 @@ from orchestrator.tasks import TASKS
 from orchestrator.tasks.context import TaskContext
 
 if TYPE_CHECKING:
-    from orchestrator.revisions.drops import Change
+    from orchestrator.revisions.changes import Change
     from orchestrator.revisions.migration_context import Environment
     from orchestrator.revisions.scripts import Scripts, Step
 
@@ -73,6 +73,8 @@ class View:
                 tables=database.tables(connection, table, schema),
                 mark=database.mark(connection, schema, table) if marked else None,
             )
+            if observation.mark is not None:
+                observation = replace(observation, seen=environment.seen(observation.mark))
             if compared(observation):
                 self.differences = environment.differences(there=there)
                 found = tuple(map(str, self.differences))
@@ -103,7 +105,9 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
     if observation.missing and not observation.unknown:
         pending = scripts.pending(target, observation.versions)
     at_target, refused = False, None
-    if not adopts(observation, policy):  # nobody has compared
+    lock = inspect_lock(resources)
+    # A mark is no refusal while somebody is at what it tells of, nor is it known who compares.
+    if not adopts(observation, policy) and not (observation.mark and lock.held):
         try:
             at_target = not decide(observation, policy)
         except StateRefused as refusal:
@@ -117,7 +121,9 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
         pending=pending,
         at_target=at_target,
         refused=refused,
-        lock=inspect_lock(resources),
+        interrupted=observation.mark,
+        seen=observation.seen,
+        lock=lock,
     )
 
 
@@ -150,7 +156,7 @@ def preview(
 
     Raises `StateRefused` where it would refuse.
     """
-    from orchestrator.revisions.drops import changes  # imports Alembic
+    from orchestrator.revisions.changes import changes  # imports Alembic
 
     scripts = resources.scripts()
     command = Command.RUN if downgrade is None else Command.DOWNGRADE
@@ -183,10 +189,12 @@ def _drops(changes: Iterable[tuple[str, Change]], observation: Observation) -> t
     tables, made = observation.tables, set[str]()
     drops: list[Drop] = []
     for revision, change in changes:
-        if change.made:
+        if change.made and change.kind == "table":
             made.add(change.table)
+        elif change.made or change.kind == "index":
+            continue
         elif change.table in tables or change.table not in made:
-            drops.append(Drop(table=change.table, column=change.column, revision=revision))
+            drops.append(Drop(table=change.table, column=change.name, revision=revision))
     return tuple(drops)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.databases.patience import AT_ONCE
@@ -13,7 +14,7 @@ from orchestrator.decision.state import Observation
 from orchestrator.errors import StateRefused
 from orchestrator.events import Event
 from orchestrator.results import Ended
-from orchestrator.run.inspection import View
+from orchestrator.run.inspection import View, inspect_lock
 from orchestrator.run.resources import Resources
 from orchestrator.run.threads import Cancellation
 from orchestrator.run.warm_start import probe_known
@@ -66,6 +67,8 @@ class Watch:
         if not database.exists():
             raise work_to_do(Observation(exists=False), database.shown_url)
         observation = self._look()
+        if observation.mark is not None and inspect_lock(self._resources).held:
+            raise work_to_do(replace(observation, at_work=True), database.shown_url)
         if decide(observation, self._policy):
             raise work_to_do(observation, database.shown_url)
         return Ended(versions=observation.versions, state_before=observation.state)

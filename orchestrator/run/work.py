@@ -180,6 +180,8 @@ class Work:
             tables=self._database.tables(environment.connection, table, schema),
             mark=self._mark(environment, schema),
         )
+        if observation.mark is not None:
+            observation = replace(observation, seen=environment.seen(observation.mark))
         if self._job.command is Command.RUN and adopts(observation, self._job.policy):
             found = tuple(map(str, environment.differences()))
             observation = replace(observation, differences=found)

@@ -230,6 +230,8 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
         "pending": pending,
         "at_target": False,
         "refused": None,
+        "interrupted": None,
+        "seen": [],
         "lock": {"held": False, "holder": None},
     }
     assert plan.json == {

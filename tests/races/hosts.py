@@ -93,8 +93,14 @@ op.execute("INSERT INTO applied_log (name) VALUES ('{name}')")
 """
 _BLOCK: Final = """
 with op.get_context().autocommit_block():
-    op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS i_{name} ON total (n)")
+    op.execute("CREATE INDEX CONCURRENTLY i_{name} ON total (n)")
+    op.execute("VACUUM total")
 """
+_REPEATED: Final = _BLOCK.replace(
+    '    op.execute("CREATE',
+    '    op.execute("DROP INDEX CONCURRENTLY IF EXISTS i_{name}")\n    op.execute("CREATE',
+)
+"""One that can be repeated from its beginning, whatever is there of it."""
 _LOCKED: Final = f"""
     SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted
       AND classid::bigint = {NAMESPACE % 2**32} AND objid = ANY (%s)
@@ -112,6 +118,7 @@ class HostsRound:
     driver: str
     each: bool
     block: int | None
+    repeats: bool
     starts: tuple[tuple[float, int, float], ...]
     """When, on which host, and with which lock timeout."""
     faults: tuple[tuple[float, str, float], ...]
@@ -141,7 +148,8 @@ def make_round(seed: int) -> HostsRound:
         seconds=seconds,
         driver=rng.choice(DRIVERS),
         each=each,
-        block=rng.randint(2, revisions) if each and rng.random() < 0.5 else None,
+        block=rng.randint(2, revisions) if rng.random() < 0.5 else None,
+        repeats=rng.random() < 0.5,
         starts=tuple(sorted(starts)),
         faults=tuple(sorted(faults)),
     )
@@ -158,9 +166,8 @@ def expected(revisions: int) -> int:
 class HostsRace:
     """One round, in a directory and a database of its own."""
 
+    marked = "SELECT 1 WHERE to_regclass('orchestrator_interrupted') IS NOT NULL"
     driver_errors: tuple[type[Exception], ...] = (psycopg.Error,)
-    allowed: frozenset[int] = frozenset()
-    """Exit codes that work which was lost leads to, besides 5."""
 
     def __init__(self, race: HostsRound, path: Path, server: Any) -> None:
         self.result = Result()
@@ -188,7 +195,7 @@ class HostsRace:
             name = f"r{position}"
             body = (_FIRST if position == 1 else "") + _EACH.format(name=name, position=position)
             if position == race.block:
-                body = _BLOCK.format(name=name) + body
+                body = (_REPEATED if race.repeats else _BLOCK).format(name=name) + body
             project.revision(name, f"r{position - 1}" if position > 1 else None, body)
         return project
 
@@ -224,8 +231,8 @@ class HostsRace:
         self.result.ends[f"exit {process.code}"] += 1
         lost = any(kind in LOSES_WORK for _, kind, _ in self._race.faults)
         allowed = {0, *({5} if lost else ()), *({3} if timeout < DEADLINE_SECONDS / 4 else ())}
-        if lost or any(kind == "kill" for _, kind, _ in self._race.faults):
-            allowed |= self.allowed
+        if lost or any(kind in ("kill", "terminate") for _, kind, _ in self._race.faults):
+            allowed |= self._interrupted
         if "kill" in process.faults:
             allowed |= {-9}
         if "terminate" in process.faults:
@@ -277,6 +284,7 @@ class HostsRace:
             ORCHESTRATOR_STATE_DIR=str(self._path / f"host{host}"),
             ORCHESTRATOR_LOCK_TIMEOUT_SECONDS=str(timeout),
             ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS="60",
+            ORCHESTRATOR_INTERRUPTED="retry" if self._repeats else "refuse",
         )
         number = len(self._processes)
         process = _fork(
@@ -330,10 +338,41 @@ class HostsRace:
             with suppress(*self.driver_errors):
                 self._end(kind)
 
+    @property
+    def _repeats(self) -> bool:
+        """Whether a revision that was interrupted is run again by itself."""
+        return self._race.repeats
+
+    @property
+    def _interrupted(self) -> set[int]:
+        """How a process may end, besides, that finds what another one has left half done."""
+        return set() if self._race.block is None or self._repeats else {4}
+
     def _run_further(self, project: Project) -> None:
-        code, told = self._finish(project, "run", "--json")
+        """What somebody does who finds it interrupted: undo by hand, say so, and start again."""
+        for _ in range(self._race.revisions + 1):
+            code, told = self._finish(project, "run", "--json")
+            if code != 4:
+                break
+            [(revision, down)] = self._ask("SELECT revision, down FROM orchestrator_interrupted")
+            rows = self._ask("SELECT version_num FROM alembic_version")
+            number = int(revision.removeprefix("r"))
+            before = [(f"r{number - 1}",)] if number > 1 else []
+            if down or rows != before:
+                self.result.violations.append(f"6: interrupted in {revision}, at {rows}")
+            self._say(f"undone by hand: {revision}")
+            self._undo(revision, first=number == 1)
+            code, told = self._finish(project, "resolve", "--rolled-back", revision, "--json")
+            if code != 0:
+                self.result.violations.append(f"6: resolve ended with {code}: {told}")
         if code != 0:
             self.result.violations.append(f"5: a further run ended with {code}: {told}")
+        if self._ask(self.marked):
+            self.result.violations.append("6: a mark is left behind")
+
+    def _undo(self, revision: str, *, first: bool) -> None:
+        del first
+        self._do_statement(f"DROP INDEX IF EXISTS i_{revision}")
 
     def _finish(self, project: Project, *arguments: str) -> tuple[int | None, str]:
         process = self._start(project, 99, 60.0, arguments)
@@ -360,6 +399,9 @@ class HostsRace:
         )
         for pid in pids:
             self._ask("SELECT pg_terminate_backend(%s)", pid)
+
+    def _do_statement(self, statement: str) -> None:
+        self._ask(f"WITH nothing AS (SELECT 1) SELECT 1; {statement}; SELECT 1")
 
     def _ask(self, statement: str, *values: Any) -> list[Any]:
         # Short: the server may be paused, and the round goes on meanwhile.

@@ -53,7 +53,7 @@ class MariaDBRace(HostsRace):
     """One round, in a directory and a database of its own."""
 
     driver_errors = (pymysql.err.Error, OSError)
-    allowed = frozenset({4})
+    marked = "SHOW TABLES LIKE 'orchestrator_interrupted'"
 
     def _project(self) -> Project:
         race = self._race
@@ -67,28 +67,17 @@ class MariaDBRace(HostsRace):
             project.revision(name, f"r{position - 1}" if position > 1 else None, body)
         return project
 
-    def _run_further(self, project: Project) -> None:
-        """What somebody does who finds it interrupted: undo by hand, say so, and start again."""
-        for _ in range(self._race.revisions + 1):
-            code, told = self._finish(project, "run", "--json")
-            if code != 4:
-                break
-            [(revision, down)] = self._ask("SELECT revision, down FROM orchestrator_interrupted")
-            rows = self._ask("SELECT version_num FROM alembic_version")
-            number = int(revision.removeprefix("r"))
-            before = [(f"r{number - 1}",)] if number > 1 else []
-            if down or rows != before:
-                self.result.violations.append(f"6: interrupted in {revision}, at {rows}")
-            self._say(f"undone by hand: {revision}")
-            for table in (revision, *(("total", "applied_log") if number == 1 else ())):
-                self._ask(f"DROP TABLE IF EXISTS {table}")
-            code, told = self._finish(project, "resolve", "--rolled-back", revision, "--json")
-            if code != 0:
-                self.result.violations.append(f"6: resolve ended with {code}: {told}")
-        if code != 0:
-            self.result.violations.append(f"5: a further run ended with {code}: {told}")
-        if self._ask("SHOW TABLES LIKE 'orchestrator_interrupted'"):
-            self.result.violations.append("6: a mark is left behind")
+    @property
+    def _repeats(self) -> bool:
+        return False
+
+    @property
+    def _interrupted(self) -> set[int]:
+        return {4}
+
+    def _undo(self, revision: str, *, first: bool) -> None:
+        for table in (revision, *(("total", "applied_log") if first else ())):
+            self._ask(f"DROP TABLE IF EXISTS {table}")
 
     def _url(self) -> str:
         url: str = self._server.url(self._name, f"mysql+{self._race.driver}")

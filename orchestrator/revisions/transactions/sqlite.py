@@ -173,7 +173,13 @@ class SQLiteTransaction(Transaction):
         return self._committed_statements
 
     def failed(self, error: BaseException) -> None:
-        """Find out what was committed without a word, and say so in a mark."""
+        """Find out what was committed without a word, and say so in a mark.
+
+        Nothing is done where the first statement was refused that commits by itself.
+        """
+        if not (self._done or self.is_open):
+            self._erase()
+            self.divided = False
         if self._in_step and self._is_ended_in_silence and self._commits.since_mark():
             self._notice()
 

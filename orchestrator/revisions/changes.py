@@ -1,4 +1,4 @@
-"""Which tables and columns a revision drops, as its code shows it: read, and never run.
+"""Which tables, columns and indexes a revision makes and drops, as its code shows it: never run.
 
 To run it would tell more, and could do anything: a revision may open connections of its own. So
 its code is followed as far as it says what it does without a database: names and loops of what is
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from tokenize import TokenError
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from orchestrator.results import Revision
 from orchestrator.revisions.code_names import UNKNOWN, Batch, Names, called
@@ -33,6 +33,20 @@ _DROPPED_COLUMN: Final = re.compile(
     rf"DROP\s+COLUMN\s+(?:IF\s+EXISTS\s+)?({_NAME})",
     re.IGNORECASE,
 )
+_MADE_TABLE: Final = re.compile(
+    rf"\bCREATE\s+(?:UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME})", re.IGNORECASE
+)
+_MADE_COLUMN: Final = re.compile(
+    rf"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({_NAME})\s+"
+    rf"ADD\s+(?:COLUMN\s+(?:IF\s+NOT\s+EXISTS\s+)?)"
+    rf"({_NAME})",
+    re.IGNORECASE,
+)
+_MADE_INDEX: Final = re.compile(
+    rf"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?({_NAME})"
+    rf"\s+ON\s+(?:ONLY\s+)?({_NAME})",
+    re.IGNORECASE,
+)
 _NAMED: Final = ("table_name", "column_name")
 _MOST_CALLS: Final = 50
 """How many functions are followed in one revision."""
@@ -40,10 +54,11 @@ _MOST_CALLS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A table that is made; or one that is dropped, or a column of it."""
+    """A table, a column or an index of it, that is made or dropped."""
 
     table: str
-    column: str | None = None
+    name: str | None = None
+    kind: Literal["table", "column", "index"] = "table"
     made: bool = False
 
 
@@ -152,7 +167,13 @@ class _Reader(ast.NodeVisitor):
             case "drop_table":
                 self._tell(Change(self._names.table(node)))
             case "drop_column":
-                self._drop_column(node)
+                self._tell(Change(*self._column(node), kind="column"))
+            case "add_column":
+                self._tell(Change(*self._column(node), kind="column", made=True))
+            case "create_index":
+                self._tell(Change(*self._index(node), kind="index", made=True))
+            case "drop_index":
+                self._tell(Change(*self._index(node), kind="index"))
             case "execute" | "exec_driver_sql":
                 self._execute(node)
             case _ if isinstance(function := self._names.value(node.func), FunctionType):
@@ -160,20 +181,25 @@ class _Reader(ast.NodeVisitor):
                 named = {one.arg: self._names.value(one.value) for one in node.keywords if one.arg}
                 self._follow.call(function, arguments, named)
 
-    def _drop_column(self, node: ast.Call) -> None:
-        """`drop_column(table, column)`; of a batch, `drop_column(column)`."""
+    def _column(self, node: ast.Call) -> tuple[str, str]:
+        """`drop_column(table, column)`; of a batch, `drop_column(column)`. The same of `add_`."""
         owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
         batch = self._names.value(owner)
         names = len(node.args) + sum(one.arg in _NAMED for one in node.keywords)
         if isinstance(batch, Batch):
-            table = batch.table
-        elif names == 1:  # of a batch that came from elsewhere
-            table = f"{{{ast.unparse(owner)}}}"
-        else:
-            column = self._names.argument(node, 1, "column_name")
-            self._tell(Change(self._names.table(node), column))
-            return
-        self._tell(Change(table, self._names.argument(node, 0, "column_name")))
+            return batch.table, self._names.column(node, 0)
+        if names == 1:  # of a batch that came from elsewhere
+            return f"{{{ast.unparse(owner)}}}", self._names.column(node, 0)
+        return self._names.table(node), self._names.column(node, 1)
+
+    def _index(self, node: ast.Call) -> tuple[str, str]:
+        """`create_index(name, table, …)`; of a batch, `create_index(name, …)`."""
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+        batch = self._names.value(owner)
+        name = self._names.argument(node, 0, "index_name")
+        if isinstance(batch, Batch):
+            return batch.table, name
+        return self._names.table(node, 1), name
 
     def _execute(self, node: ast.Call) -> None:
         argument = node.args[0] if node.args else None
@@ -185,9 +211,13 @@ class _Reader(ast.NodeVisitor):
         for match in _DROPPED_TABLES.finditer(sql):
             for name in match.group(1).split(","):
                 self._tell(Change(_unquoted(name)))
-        for match in _DROPPED_COLUMN.finditer(sql):
-            table, column = match.groups()
-            self._tell(Change(_unquoted(table), _unquoted(column)))
+        for match in _MADE_TABLE.finditer(sql):
+            self._tell(Change(_unquoted(match[1]), made=True))
+        for pattern, made in ((_DROPPED_COLUMN, False), (_MADE_COLUMN, True)):
+            for table, column in pattern.findall(sql):
+                self._tell(Change(_unquoted(table), _unquoted(column), kind="column", made=made))
+        for name, table in _MADE_INDEX.findall(sql):
+            self._tell(Change(_unquoted(table), _unquoted(name), kind="index", made=True))
 
     def _tell(self, change: Change) -> None:
         self._follow.found.append(change)

@@ -36,6 +36,8 @@ class Database(ABC):
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self.one_node = False
+        """Whether all that write to a cluster reach the same node of it, as somebody has said."""
 
     @property
     @abstractmethod

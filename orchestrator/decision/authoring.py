@@ -19,8 +19,10 @@ _FOUND: Final = {
         f"up to {{missing}} it has: {_REPEATS}"
     ),
     DatabaseState.UNRECOGNISED: "The database is at {unknown}, which no revision file has.",
+    DatabaseState.INTERRUPTED: "The database is interrupted: {mark}, has not ended.",
 }
 _ADVICE: Final = {
+    DatabaseState.INTERRUPTED: "See to that first: `orchestrator status` says how.",
     DatabaseState.UNVERSIONED: (
         "If the tables are as those revisions make them, use `orchestrator stamp heads`; if the "
         f"application makes them from its models, set {by_setting('unversioned', 'adopt')} and use "
@@ -47,7 +49,8 @@ def require_heads(
     `observation.target` are the heads. Where there is none yet, an absent or empty database is
     at them. `upgrade` is the command that leads there, `run` the one that migrates.
     """
-    if observation.state is not DatabaseState.UNRECOGNISED and not observation.missing:
+    refused = (DatabaseState.UNRECOGNISED, DatabaseState.INTERRUPTED)
+    if observation.state not in refused and not observation.missing:
         return
     raise _refusal(observation, "No revision was written.", {"upgrade": upgrade, "run": run})
 
@@ -58,6 +61,7 @@ def _refusal(observation: Observation, intact: str, commands: Mapping[str, str])
         "versions": ", ".join(observation.versions),
         "unknown": ", ".join(observation.unknown),
         "missing": ", ".join(observation.missing),
+        "mark": str(observation.mark),
         **commands,
     }
     return StateRefused(

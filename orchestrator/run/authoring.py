@@ -114,13 +114,16 @@ class Authoring:
         several = environment.perhaps_one_of_several
         if not several:
             environment.check_is(database)
+        connection = environment.connection
         table, schema = environment.version_table, environment.version_table_schema
+        marked = not several and database.is_marked(connection, schema)
         observation = observe(
             environment.scripts,
             _HEADS,
             exists=several or database.exists(),
             versions=environment.versions(),
-            tables=database.tables(environment.connection, table, schema),
+            tables=database.tables(connection, table, schema),
+            mark=database.mark(connection, schema, table) if marked else None,
         )
         self._observations.append(observation)
         if self._name == "current":

@@ -66,7 +66,7 @@ def _differences(resources: Resources, there: str) -> tuple[Difference, ...]:
     view = View(resources, scripts)
     observation = view.look(
         # An empty one is at the target of a project that has no revisions.
-        compared=lambda seen: not (seen.missing or seen.unknown),
+        compared=lambda seen: not (seen.missing or seen.unknown or seen.mark),
         there=there,
     )
     if view.differences is None:
@@ -90,6 +90,9 @@ def _not_at_target(
         case DatabaseState.UNRECOGNISED:
             found = f"is at {', '.join(observation.unknown)}, which no script of this release has"
             first = "Check it with the release that has it"
+        case DatabaseState.INTERRUPTED:
+            found = f"is interrupted ({observation.mark})"
+            first = "See to that first: `orchestrator status` says how"
         case _:
             named = ", ".join(one.revision for one in pending[:_SHOWN_REVISIONS])
             more = ", …" if pending[_SHOWN_REVISIONS:] else ""

@@ -124,9 +124,17 @@ class Proof:
         return told
 
     def _intact(self, error: Exception) -> str:
-        from orchestrator.revisions.task_errors import KEPT  # imports Alembic
+        from orchestrator.revisions.steps import StepFailed  # imports Alembic
+        from orchestrator.revisions.task_errors import KEPT
 
-        return "Nothing was changed." if self.rolled_back(error) else KEPT
+        if self.rolled_back(error):
+            return "Nothing was changed."
+        failed = error if isinstance(error, StepFailed) else None
+        if failed is None or not failed.divided or failed.step.revision is None:
+            return KEPT
+        account = self._database.secrets.quote(failed.account or "") or ""
+        told = f"Revision {failed.step.revision.revision} may be half done. {account}".rstrip()
+        return f"{told} {failed.advice or ''}".rstrip()
 
     def _unproven(self, expected: tuple[str, ...], what: str) -> VerificationFailed:
         found = self._found or ()

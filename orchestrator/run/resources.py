@@ -58,6 +58,11 @@ class Resources:
 
         Raises `ConfigurationError` where there is none, or it cannot be used.
         """
+        database = self._find_database()
+        database.one_node = self.settings.galera == "one-node"
+        return database
+
+    def _find_database(self) -> Database:
         if self._written_url:
             return database_of(self._written_url)
         from orchestrator.revisions.connections import url_of_env_py  # imports Alembic

@@ -78,6 +78,7 @@ Bootstrap = Literal["upgrade", "create"]
 Unversioned = Literal["refuse", "adopt", "upgrade"]
 Unrecognised = Literal["refuse", "accept"]
 Interrupted = Literal["refuse", "retry"]
+Galera = Literal["refuse", "one-node"]
 OnPeerFailure = Literal["fail", "retry"]
 TransactionKind = Literal["env", "run", "revision", "off"]
 Log = Literal["auto", "console", "json", "off"]
@@ -99,6 +100,7 @@ class SettingsArguments(TypedDict, total=False):
     unversioned: Unversioned
     unrecognised: Unrecognised
     interrupted: Interrupted
+    galera: Galera
     lock_timeout_seconds: float
     connect_timeout_seconds: float
     ddl_lock_timeout_seconds: float
@@ -152,8 +154,11 @@ class Settings(BaseModel):
     unrecognised: Unrecognised = "refuse"
     """A version that the scripts do not know: `accept` serves on it as it is."""
     interrupted: Interrupted = "refuse"
-    """A revision that was begun, has committed a part of its work and not ended, as on MariaDB
-    and MySQL: `retry` runs it again from its beginning."""
+    """A revision that was begun, has committed a part of its work and not ended: `retry` runs it
+    again from its beginning."""
+    galera: Galera = "refuse"
+    """A node of a Galera cluster, whose nodes do not share locks: `one-node` says that all
+    processes that migrate reach the same one."""
     lock_timeout_seconds: Seconds = 300.0
     """How long to wait for another process. 0 tries twice; `inf` waits for ever."""
     connect_timeout_seconds: Seconds = 30.0

@@ -17,7 +17,7 @@ from orchestrator.errors import ConfigurationError, DatabaseUnavailable
 from orchestrator.locks.base import Lock
 from tests.databases.conftest import connected
 from tests.locks.holder import HolderProcess, a_holder
-from tests.servers.mariadb import MariaDBServer, shared_mariadb
+from tests.servers.mariadb import MariaDBServer, galera_node, shared_mariadb
 
 DEADLINE_SECONDS = 60.0
 
@@ -46,8 +46,10 @@ def soon(condition: Callable[[], Any]) -> Any:
     return found
 
 
-def lock_of(url: str, warn: Callable[[str], object] = print) -> Lock:
-    lock = database_of(url).lock(a_holder, warn)
+def lock_of(url: str, warn: Callable[[str], object] = print, *, one_node: bool = False) -> Lock:
+    database = database_of(url)
+    database.one_node = one_node
+    lock = database.lock(a_holder, warn)
     assert lock is not None
     return lock
 
@@ -313,17 +315,21 @@ class TestLock:
             server.execute("SET GLOBAL read_only = 0")
         assert raised.value.denied
 
-    def test_of_a_cluster_whose_nodes_do_not_share_it(
-        self, url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It would keep nobody out."""
-        ask = driver.ask
-
-        def clustered(connection: Any, statement: str, *values: Any) -> Any:
-            if "wsrep_on" in statement:
-                return ("wsrep_on", "ON")
-            return ask(connection, statement, *values)
-
-        monkeypatch.setattr(driver, "ask", clustered)
-        with pytest.raises(ConfigurationError, match="Galera"):
-            lock_of(url).try_acquire()
+    def test_of_a_cluster_whose_nodes_do_not_share_it(self) -> None:
+        """It would keep nobody out, unless all reach the same node: that has to be said."""
+        server = galera_node()
+        try:
+            with server.database() as name:
+                url = server.url(name)
+                with pytest.raises(
+                    ConfigurationError, match="is a node of a Galera cluster"
+                ) as raised:
+                    lock_of(url).try_acquire()
+                assert raised.value.setting == "galera"
+                assert "--set galera=one-node" in str(raised.value)
+                lock = lock_of(url, one_node=True)
+                assert lock.try_acquire()
+                assert not lock_of(url, one_node=True).try_acquire()
+                lock.release()
+        finally:
+            server.stop()

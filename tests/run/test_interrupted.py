@@ -9,7 +9,7 @@ import pytest
 
 from tests.projects import Finished, make_project
 from tests.run.test_hosts import soon
-from tests.run.test_mariadb import COUNTED, ENV_PY, Hosts
+from tests.run.test_mariadb import COUNTED, ENV_PY, FENCED, LED, Hosts
 from tests.servers.mariadb import shared_mariadb
 from tests.zygote import Zygote
 
@@ -64,6 +64,7 @@ def test_is_told_by_the_next_start(killed: Hosts) -> None:
     message = ended.json["error"]["message"]
     assert "interrupted: the upgrade of r4, begun at" in message
     assert "statement 3 may or may not be done" in message
+    assert "table half is there; table whole is not there" in message
     assert "orchestrator resolve --applied r4" in message
     assert "orchestrator resolve --rolled-back r4" in message
     assert '`interrupted` = "retry"' in message or "interrupted" in message
@@ -173,6 +174,7 @@ def test_a_table_that_others_read_is_waited_for(hosts: Hosts) -> None:
     reader.begin()
     with reader.cursor() as cursor:
         cursor.execute("SELECT n FROM counted")
+    number = reader.thread_id()
     [leader] = hosts.start(ORCHESTRATOR_DDL_LOCK_TIMEOUT_SECONDS="1")
     soon(lambda: len(hosts.journal(0, "ddl_blocked")) >= 2)
     reader.rollback()
@@ -180,10 +182,10 @@ def test_a_table_that_others_read_is_waited_for(hosts: Hosts) -> None:
     ended = leader.finish()
 
     assert (ended.code, ended.json["versions"]) == (0, ["r4"]), ended.stderr
-    assert (
-        hosts.journal(0, "ddl_blocked")[0]["statement"]
-        == "ALTER TABLE counted ADD COLUMN m INTEGER"
-    )
+    told = hosts.journal(0, "ddl_blocked")[0]
+    assert told["statement"] == "ALTER TABLE counted ADD COLUMN m INTEGER"
+    assert [(one["pid"], one["user"]) for one in told["blockers"]] == [(number, "root")]
+    assert told["blockers"][0]["since"] is not None
     assert run(hosts, "status").json["state"] == "current"
 
 
@@ -330,8 +332,51 @@ def test_a_server_that_is_killed_says_what_may_be_kept(hosts: Hosts) -> None:
     hosts.server.ensure()
     ended = leader.finish()
     assert ended.code == 5, ended.stderr
-    assert "Nothing was changed" not in ended.json["error"]["message"]
+    message = ended.json["error"]["message"]
+    assert "Nothing was changed" not in message
+    assert "Revision r4 may be half done. At statement 2 of it: SELECT SLEEP(?)" in message
+    assert "orchestrator resolve --rolled-back r4" in message
     assert run(hosts).code == 4
+
+
+def test_status_beside_a_leader_says_that_somebody_is_at_it(hosts: Hosts) -> None:
+    """What a leader is at is no refusal, and `require` says what to wait for."""
+    hosts.project.revision("r4", "r3", f"{MAKES.format('t')}\nop.execute('SELECT SLEEP(60)')")
+    [leader] = hosts.start()
+    soon(lambda: hosts.ask(SLEEPING))
+    [other] = hosts.start("status", "--json", host=1)
+    status = other.finish().json
+    assert (status["state"], status["at_target"]) == ("interrupted", False)
+    assert (status["refused"], status["lock"]["held"]) == (None, True)
+    assert status["interrupted"]["revision"] == "r4"
+    assert "table t is there" in status["seen"]
+    [other] = hosts.start("run", "--mode", "require", "--json", host=1)
+    required = other.finish()
+    assert required.code == 4, required.stderr
+    assert "is being migrated (the upgrade of r4" in required.json["error"]["message"]
+    assert "orchestrator wait" in required.json["error"]["message"]
+    hosts.end(LED)  # nobody shall wait for a minute
+    hosts.end(FENCED)
+    leader.finish()
+
+
+def test_the_commands_of_authors_say_so(killed: Hosts) -> None:
+    """Neither is a revision made of what is half done, nor is that compared with the models."""
+    env = killed.project.path / "migrations" / "env.py"
+    env.write_text(
+        env.read_text().replace(
+            "connection=connection", "connection=connection, target_metadata=metadata"
+        )
+    )
+    models = "import sqlalchemy as sa\nmetadata = sa.MetaData()\n"
+    models += "sa.Table('m', metadata, sa.Column('id', sa.Integer))\n"
+    env.write_text(models + env.read_text())
+    for arguments in (("revision", "--autogenerate", "-m", "x"), ("check",)):
+        [started] = killed.start(*arguments)
+        ended = started.finish()
+        assert ended.code == 4, ended.stderr
+        for words in ("interrupted", "the upgrade of r4", "orchestrator status"):
+            assert words in " ".join(ended.stderr.split())
 
 
 def test_tables_that_are_created_are_kept(hosts: Hosts) -> None:

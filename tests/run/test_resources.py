@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {
     "unversioned": "adopt",
     "unrecognised": "accept",
     "interrupted": "retry",
+    "galera": "one-node",
     "on_peer_failure": "retry",
     "transaction": "off",
     "state_dir": Path("other"),

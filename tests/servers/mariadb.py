@@ -198,6 +198,22 @@ def needs_mariadb() -> None:
         pytest.skip("MariaDB is not installed (Debian: mariadb-server)")
 
 
+def galera_node() -> MariaDBServer:
+    """A server that is the only node of a cluster: the distribution's server brings the library."""
+    provider = Path("/usr/lib/galera/libgalera_smm.so")
+    if not provider.exists():
+        pytest.skip("there is no library of Galera's")
+    return MariaDBServer(
+        "--wsrep_on=ON",
+        f"--wsrep_provider={provider}",
+        "--wsrep_cluster_address=gcomm://",
+        "--wsrep_node_address=127.0.0.1",
+        f"--wsrep_provider_options=gmcast.listen_addr=tcp://127.0.0.1:{_free_port()}",
+        "--binlog-format=ROW",
+        "--innodb_autoinc_lock_mode=2",
+    )
+
+
 @cache
 def shared_mariadb() -> MariaDBServer:
     """The server of this process, for all its tests.

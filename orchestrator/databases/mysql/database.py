@@ -5,36 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC
 from functools import cached_property
 from typing import Any, Final
 
-import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.databases.base import Database, VersionRows
 from orchestrator.databases.blanks import blanked_of_mysql
 from orchestrator.databases.marks import TABLE
-from orchestrator.databases.mysql import driver, errors
+from orchestrator.databases.mysql import catalogue, driver, errors
 from orchestrator.databases.mysql.lock import MySQLLock
 from orchestrator.databases.mysql.locks import FENCE, HOLDER
 from orchestrator.databases.quoting import told
 from orchestrator.databases.telling import read_told
 from orchestrator.errors import ConfigurationError, DatabaseUnavailable
-from orchestrator.results import Holder, Mark
+from orchestrator.results import Blocker, Holder, Mark
 
 _PORT: Final = 3306
 _KINDS: Final = ("mysql", "mariadb")
-_TABLES: Final = sa.text(
-    "SELECT table_name FROM information_schema.tables "
-    "WHERE table_schema IN (DATABASE(), :schema) "
-    "AND table_name NOT IN (:version_table, 'orchestrator_interrupted') "
-    "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')"
-)
-_HAS: Final = sa.text(
-    "SELECT count(*) FROM information_schema.tables "
-    "WHERE table_schema = coalesce(:schema, DATABASE()) AND table_name = :name"
-)
 
 
 class MySQL(Database):
@@ -152,7 +142,7 @@ class MySQL(Database):
     ) -> tuple[str, ...]:
         """Without views and sequences."""
         given = {"schema": schema or "", "version_table": version_table}
-        return tuple(sorted(set(connection.execute(_TABLES, given).scalars())))
+        return tuple(sorted(set(connection.execute(catalogue.TABLES, given).scalars())))
 
     def lacking(
         self, connection: Connection, tables: Sequence[tuple[str | None, str]]
@@ -161,7 +151,7 @@ class MySQL(Database):
         return tuple(
             f"{schema}.{name}" if schema else name
             for schema, name in tables
-            if not connection.execute(_HAS, {"schema": schema, "name": name}).scalar_one()
+            if not connection.execute(catalogue.HAS, {"schema": schema, "name": name}).scalar_one()
         )
 
     def default_schema(self, connection: Connection, table: str) -> str:
@@ -231,6 +221,27 @@ class MySQL(Database):
                 return True
         except (DBAPIError, ConfigurationError):
             return False
+
+    def blockers(self, connection: Connection, session: int) -> tuple[Blocker, ...]:
+        """Who holds the table, where the server keeps account of that; else who may.
+
+        The first where `performance_schema` is on, and counts such locks. Else all who are in a
+        transaction: that is told only to users with the right `PROCESS`.
+        """
+        given = {"session": session}
+        found = connection.execute(catalogue.HOLDERS, given).all()
+        if not found:
+            found = connection.execute(catalogue.TRANSACTIONS, given).all()
+        return tuple(
+            Blocker(
+                pid=number,
+                user=user,
+                state=str(command).lower(),
+                since=since.replace(tzinfo=UTC) if since is not None else None,
+                query=self.blanked(info) if info else None,
+            )
+            for number, user, command, since, info in found
+        )
 
     def blanked(self, statement: str) -> str:
         """Texts stand in double quotes here, too."""

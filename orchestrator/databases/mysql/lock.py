@@ -15,7 +15,7 @@ from orchestrator.databases.mysql import driver, errors
 from orchestrator.databases.mysql.locks import HOLDER, LEADER
 from orchestrator.databases.server_lock import ServerLock
 from orchestrator.databases.telling import read_told, told_holder
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, by_setting
 from orchestrator.results import Holder
 
 _LOOK: Final = "SELECT @@read_only, DATABASE(), connection_id()"
@@ -69,12 +69,15 @@ class MySQLLock(ServerLock):
                 setting="database_url",
                 denied=True,
             )
-        galera = driver.ask(connection, _GALERA)
+        galera = None if self._database.one_node else driver.ask(connection, _GALERA)
         if galera is not None and galera[1] == "ON":
             raise ConfigurationError(
                 f"The server of {shown} is a node of a Galera cluster, whose nodes do not share "
-                "locks: two of them would let two processes migrate at once. Nothing was changed.",
-                setting="database_url",
+                "locks: two of them would let two processes migrate at once. Nothing was changed. "
+                "Where all processes that migrate reach the same node, by its own name or by a "
+                "proxy that has one node for all that write, set "
+                f"{by_setting('galera', 'one-node')}.",
+                setting="galera",
             )
         driver.ask(connection, _SETTINGS)
 

@@ -23,7 +23,13 @@ from orchestrator.revisions.environment_context import PassContext, PassOptions,
 from orchestrator.revisions.migration_context import Environment
 from orchestrator.revisions.retries import Retries
 from orchestrator.revisions.scripts import Scripts, Step
-from orchestrator.revisions.steps import NeedsOwnTransactions, StepFailed, settle, watching
+from orchestrator.revisions.steps import (
+    NeedsOwnTransactions,
+    StepFailed,
+    first_of,
+    settle,
+    watching,
+)
 from orchestrator.revisions.task_errors import explain_env_py
 from orchestrator.revisions.transactions import TRANSACTIONS, UNTOUCHED
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction, WayOut
@@ -119,12 +125,13 @@ class _Pass:
                 self._scripts.directory.run_env()
         except (WayOut, Interrupted, KeyboardInterrupt):
             raise
-        except BaseException as error:
+        except BaseException as raised:  # noqa: BLE001 - raised again, in words
+            error = first_of(raised)
             self._raise_blocked(error)
             if self._ended and isinstance(error, DBAPIError) and not self._is_committed:
                 # Of the commit, or of what env.py did before it: what came of it tells the proof.
                 self._failure = error
-                raise
+                raise error from error.__cause__
             if self._failure is None and self._step is not None and self._is_of_step(error):
                 advice = self._transaction.advice(error) if self._transaction else None
                 self._failure = StepFailed(self._step, error, advice=advice)

@@ -8,6 +8,7 @@ from functools import partial, wraps
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext, MigrationStep
+from sqlalchemy.exc import PendingRollbackError
 
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.results import Mark
@@ -48,6 +49,16 @@ class StepFailed(Exception):
         self.swallowed = False
 
 
+def first_of(error: BaseException) -> BaseException:
+    """The error that came first, where SQLAlchemy only says that it does not go on after it.
+
+    An `autocommit_block()` sets its connection back at its end, also one that was lost in it.
+    """
+    while isinstance(error, PendingRollbackError) and error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
 def watching(
     transaction: Transaction,
     context: MigrationContext,
@@ -86,14 +97,15 @@ def _watched(
         except OrchestratorError as error:
             fail(error)
             raise
-        except BaseException as error:
-            transaction.failed(error)
+        except BaseException as raised:
+            first = first_of(raised)
+            transaction.failed(first)
             _demand_own_transactions(step, transaction, context, options)
-            if (blocked := transaction.blocked(error)) is not None:
+            if (blocked := transaction.blocked(first)) is not None:
                 blocked.revision = step.revision.revision if step.revision is not None else None
-                raise blocked from error
-            advice, account = transaction.advice(error), transaction.account()
-            fail(StepFailed(step, error, advice=advice, account=account))
+                raise blocked from first
+            advice, account = transaction.advice(first), transaction.account()
+            fail(StepFailed(step, first, advice=advice, account=account))
             raise
         finally:
             while transaction.remarks:

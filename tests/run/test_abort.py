@@ -144,9 +144,32 @@ def test_an_engine_in_autocommit_keeps_what_was_done(hosts: Hosts, how: str) -> 
 
     assert ended.code == (5 if how == "is lost" else 1), ended.stderr
     assert "half" in tables(hosts)
-    assert "committed before that is kept" in ended.json["error"]["message"]
+    kept = "Revision r1 may be half done" if how == "is lost" else "committed before that is kept"
+    assert kept in ended.json["error"]["message"]
+    assert "resolve --rolled-back r1" in ended.json["error"]["message"]
     assert "Nothing was changed" not in ended.stdout + ended.stderr
     assert "as it was" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_connection_that_is_lost_in_a_block_is_told_as_one(hosts: Hosts, driver: str) -> None:
+    """The block sets its connection back at its end, which fails otherwise."""
+    hosts.project.revision("r1", None, MAKES.format("t"))
+    block = f"with op.get_context().autocommit_block():\n    op.execute('VACUUM t')\n    {SLEEPS}"
+    hosts.project.revision("r2", "r1", block)
+    hosts.url = hosts.url.replace("+psycopg", f"+{driver}")
+    [leader] = hosts.start()
+    soon(lambda: hosts.ask(ASLEEP))
+    hosts.ask(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
+    )
+    ended = leader.finish()
+
+    assert ended.code == 5, ended.stderr
+    message = ended.json["error"]["message"]
+    assert "connection to the server was lost" in message
+    assert "Revision r2 may be half done. At statement 2 of it: SELECT pg_sleep(?)" in message
 
 
 class Proxy:

@@ -201,7 +201,7 @@ class Transaction:
 
     def account(self) -> str | None:
         """How far the step in hand has come, where a part of it is kept; a sentence."""
-        if not self.divided:
+        if not self.divided or not (self._done or self.running):
             return None
         at = f"It had executed {self._done} statements"
         if self.running is not None:

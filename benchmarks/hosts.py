@@ -1,11 +1,12 @@
-"""Many hosts on one PostgreSQL server: what they cost it while they wait, and when all are ready.
+"""Many hosts on one server: what they cost it while they wait, and when all are ready.
 
-    python -m benchmarks.hosts [--hosts 50] [--processes 20] [--connections 400] [--seconds 2]
+    python -m benchmarks.hosts [--database mariadb] [--hosts 50] [--processes 20]
+                               [--connections 400] [--seconds 2]
 
 All processes start at one instant on an empty database, with migrations of so many seconds. Beside
-are two others: each process waits in `pg_advisory_lock()` and runs `alembic upgrade head` under it,
-again and again where the server refuses the connection; and plain Alembic. A host is a state
-directory. All processes are forked from one that has imported everything.
+are two others: each process waits in `pg_advisory_lock()` or `GET_LOCK()` and runs `alembic upgrade
+head` under it, again and again where the server refuses the connection; and plain Alembic. A host
+is a state directory. All processes are forked from one that has imported everything.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -28,10 +30,13 @@ import alembic.ddl.postgresql
 import anyio
 import anyio._backends._asyncio
 import psycopg
+import pymysql
 from alembic.config import Config
+from sqlalchemy.engine import make_url
 
 from benchmarks.harness import machine, table
 from orchestrator import Orchestrator, OrchestratorError, Settings
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgresql import PostgreSQLServer
 from tests.zygote import prepare
 
@@ -136,18 +141,112 @@ def by_alembic(path: Path, url: str, _: int = 0) -> bool:
     return True
 
 
-def by_blocking_lock(path: Path, url: str, _: int) -> bool:
-    """Every process waits on the server, and then looks by Alembic whether there is work."""
-    dsn = url.replace("+psycopg", "")
-    while True:
-        try:
-            with psycopg.connect(dsn, autocommit=True) as connection:
-                connection.execute("SELECT pg_advisory_lock(1)")
-                if by_alembic(path, url):
-                    return True
-        except psycopg.OperationalError:
-            pass
-        time.sleep(random.uniform(0.05, 0.2))
+class OnPostgreSQL:
+    """The server, its sessions, and what is done by hand on it."""
+
+    lock = "pg_advisory_lock()"
+
+    def __init__(self, connections: int) -> None:
+        self._server = PostgreSQLServer(settings=f"max_connections = {connections}\n")
+        with psycopg.connect(self._server.conninfo(), autocommit=True) as connection:
+            connection.execute("CREATE ROLE app LOGIN")
+        self.stop = self._server.stop
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty one, of a user without privileges of a superuser."""
+        with self._server.database() as name:
+            with psycopg.connect(self._server.conninfo(name), autocommit=True) as connection:
+                connection.execute("GRANT ALL ON SCHEMA public TO app")
+            yield self._server.url(name).replace("//postgres:", "//app:")
+
+    @contextmanager
+    def counting(self, url: str) -> Iterator[Callable[[], int]]:
+        """How many sessions the database has; connected before there is a rush."""
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        with psycopg.connect(self._server.conninfo(), autocommit=True) as looking:
+
+            def count() -> int:
+                row = looking.execute(statement, (url.rpartition("/")[2],)).fetchone()
+                return int(row[0]) if row else 0
+
+            yield count
+
+    def refusals(self) -> int:
+        """How often it has refused somebody for want of a connection."""
+        return sum(self._server.log.count(words) for words in REFUSALS)
+
+    @staticmethod
+    def by_blocking_lock(path: Path, url: str, _: int) -> bool:
+        """Every process waits on the server, and then looks by Alembic whether there is work."""
+        dsn = url.replace("+psycopg", "")
+        while True:
+            try:
+                with psycopg.connect(dsn, autocommit=True) as connection:
+                    connection.execute("SELECT pg_advisory_lock(1)")
+                    if by_alembic(path, url):
+                        return True
+            except psycopg.OperationalError:
+                pass
+            time.sleep(random.uniform(0.05, 0.2))
+
+
+class OnMariaDB:
+    """The same of MariaDB."""
+
+    lock = "GET_LOCK()"
+
+    def __init__(self, connections: int) -> None:
+        self._server = MariaDBServer(f"--max-connections={connections}")
+        self.stop = self._server.stop
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty one."""
+        with self._server.database() as name:
+            yield self._server.url(name)
+
+    @contextmanager
+    def counting(self, url: str) -> Iterator[Callable[[], int]]:
+        """How many sessions the database has; connected before there is a rush."""
+        statement = "SELECT count(*) FROM information_schema.processlist WHERE db = %s"
+        with self._server.connect() as looking, looking.cursor() as cursor:
+
+            def count() -> int:
+                cursor.execute(statement, (url.rpartition("/")[2],))
+                return int(cursor.fetchone()[0])
+
+            yield count
+
+    def refusals(self) -> int:
+        """How often it has refused somebody for want of a connection."""
+        [(_, number)] = self._server.execute(
+            "SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'"
+        )
+        return int(number)
+
+    @staticmethod
+    def by_blocking_lock(path: Path, url: str, _: int) -> bool:
+        """Every process waits on the server, and then looks by Alembic whether there is work."""
+        to = make_url(url)
+        while True:
+            try:
+                with pymysql.connect(
+                    host=to.host,
+                    port=to.port or 3306,
+                    user=to.username,
+                    password=to.password or "",
+                    database=to.database,
+                ) as connection:
+                    connection.cursor().execute("SELECT GET_LOCK('migrations', 3600)")
+                    if by_alembic(path, url):
+                        return True
+            except pymysql.err.OperationalError:
+                pass
+            time.sleep(random.uniform(0.05, 0.2))
+
+
+Server = OnPostgreSQL | OnMariaDB
 
 
 def start(
@@ -177,18 +276,10 @@ def start(
     return started
 
 
-def watch(
-    connection: psycopg.Connection[tuple[int]],
-    database: str,
-    outcome: Outcome,
-    stop: threading.Event,
-) -> None:
+def watch(count: Callable[[], int], outcome: Outcome, stop: threading.Event) -> None:
     """Count the sessions of the database ten times a second."""
     while not stop.wait(0.1):
-        row = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (database,)
-        ).fetchone()
-        found = row[0] if row else 0
+        found = count()
         outcome.most_connections = max(outcome.most_connections, found)
         outcome.waiting_connections.append(found)
 
@@ -196,7 +287,7 @@ def watch(
 def measure(
     name: str,
     way: Callable[[Path, str, int], bool],
-    server: PostgreSQLServer,
+    server: Server,
     *,
     hosts: int,
     processes: int,
@@ -204,20 +295,16 @@ def measure(
 ) -> Outcome:
     """One way, from the gate to the last process that is ready."""
     outcome = Outcome(name)
-    refused = sum(server.log.count(words) for words in REFUSALS)
+    refused = server.refusals()
     with (
         tempfile.TemporaryDirectory() as directory,
-        server.database() as database,
-        # Before there is a rush for them.
-        psycopg.connect(server.conninfo(), autocommit=True) as looking,
+        server.database() as url,
+        server.counting(url) as count,
     ):
         path = Path(directory)
         make_project(path, seconds)
-        url = server.url(database).replace("//postgres:", "//app:")
-        with psycopg.connect(server.conninfo(database), autocommit=True) as connection:
-            connection.execute("GRANT ALL ON SCHEMA public TO app")
         stop = threading.Event()
-        watcher = threading.Thread(target=watch, args=(looking, database, outcome, stop))
+        watcher = threading.Thread(target=watch, args=(count, outcome, stop))
         started = start(way, path, url, hosts, processes)
         began = time.monotonic()
         watcher.start()
@@ -232,13 +319,14 @@ def measure(
                 outcome.last_seconds = max(outcome.last_seconds, float(told[1]) - began)
         stop.set()
         watcher.join()
-    outcome.refusals = sum(server.log.count(words) for words in REFUSALS) - refused
+    outcome.refusals = server.refusals() - refused
     return outcome
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all ways, and print them as a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--database", choices=("postgresql", "mariadb"), default="postgresql")
     parser.add_argument("--hosts", type=int, default=50)
     parser.add_argument("--processes", type=int, default=20, help="on each host")
     parser.add_argument("--connections", type=int, default=400)
@@ -246,14 +334,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.getLogger("alembic").setLevel("ERROR")
     prepare()
-    server = PostgreSQLServer(settings=f"max_connections = {given.connections}\n")
+    kind = OnMariaDB if given.database == "mariadb" else OnPostgreSQL
+    server = kind(given.connections)
     rows = []
     try:
-        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            connection.execute("CREATE ROLE app LOGIN")
         for name, way in (
             ("orchestrator", ours),
-            ("pg_advisory_lock(), then Alembic", by_blocking_lock),
+            (f"{server.lock}, then Alembic", server.by_blocking_lock),
             ("Alembic", by_alembic),
         ):
             outcome = measure(

@@ -54,6 +54,16 @@ def lock_of(url: str, warn: Callable[[str], object] = print, *, one_node: bool =
     return lock
 
 
+def test_a_connection_that_is_lost_at_its_end_has_answered(url: str) -> None:
+    """What was asked is answered: nothing is waited for at the end, and no error comes of it."""
+    database = database_of(url)
+    with database.connect() as connection:
+        database.look(connection)
+        number = database.session(connection)
+        with connected(url) as other:
+            other.exec_driver_sql(f"KILL {number}")
+
+
 def unusable(url: str) -> DatabaseUnavailable:
     database = database_of(url)
     with pytest.raises(DatabaseUnavailable) as raised, database.connect():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import cached_property
 from typing import Any, Final
@@ -96,14 +96,16 @@ class MySQL(Database):
             connection = driver.engine(self.url).connect()
         except DBAPIError as error:
             raise errors.refused(error, self) from error
-        with connection:
-            try:
-                yield connection
-            except DBAPIError as error:
-                unavailable = self.explain_own(error)
-                if unavailable is None:
-                    raise
-                raise unavailable from error
+        try:
+            yield connection
+        except DBAPIError as error:
+            unavailable = self.explain_own(error)
+            if unavailable is None:
+                raise
+            raise unavailable from error
+        finally:
+            with suppress(DBAPIError):  # what was asked is answered, and nothing is open
+                connection.close()
 
     def look(self, connection: Connection) -> None:
         """Ask for nothing."""

@@ -92,10 +92,16 @@ def _opener(module: str) -> Callable[..., Any]:
     opener: Any = importlib.import_module("pymysql.connections").Connection
 
     class Quick(opener):  # type: ignore[misc] # it has no types
-        """Reads the certificates of the system only where they are to be looked at: 15 ms."""
+        """Asks for less.
+
+        The certificates of the system are read only where they are to be looked at: 15 ms.
+        """
 
         def _create_ssl_ctx(self, sslp: Any) -> Any:
             return super()._create_ssl_ctx(sslp) if sslp else _unverified()
+
+        def rollback(self) -> None:
+            """Nothing: it is in autocommit, and SQLAlchemy would ask the server at each end."""
 
     return lambda **parameters: Quick(autocommit=True, **parameters)
 

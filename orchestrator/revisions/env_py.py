@@ -180,7 +180,7 @@ class _Pass:
         if isinstance(self._failure, (StepFailed, OrchestratorError)):
             self._failure.committed = self._transaction.committed
         if isinstance(self._failure, StepFailed):
-            self._failure.divided = self._transaction.divided
+            self._failure.divided = self._transaction.division.divided
 
     def _migrate(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[Any]:
         """What Alembic takes as `fn`: called by `context.run_migrations()`."""
@@ -218,8 +218,9 @@ class _Pass:
                 has_version_table = True
             if transaction.versions_statement is None:
                 environment.check_can_be_proved(self._options.database)
-                transaction.schema = environment.found_schema(self._options.database)
-                transaction.version_table = environment.version_table
+                marker = transaction.division.marker
+                marker.schema = environment.found_schema(self._options.database)
+                marker.version_table = environment.version_table
                 transaction.versions_statement = environment.versions_statement
             self._step = step
             yield watched(step)

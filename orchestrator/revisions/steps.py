@@ -84,7 +84,7 @@ def _watched(
     @wraps(migrate)
     def watched(**arguments: Any) -> None:
         try:
-            transaction.at = _mark_of(step, options.process)
+            transaction.division.at = _mark_of(step, options.process)
             transaction.before_step()
             # A child of it must not even unwind: `env.py` would end its parent's transaction.
             with forked_children_ended():
@@ -108,9 +108,9 @@ def _watched(
             fail(StepFailed(step, first, advice=advice, account=account))
             raise
         finally:
-            while transaction.remarks:
+            while transaction.division.remarks:
                 options.warn(
-                    transaction.remarks.pop(0),
+                    transaction.division.remarks.pop(0),
                     step.revision.revision if step.revision is not None else None,
                 )
 

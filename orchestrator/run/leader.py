@@ -277,7 +277,7 @@ class Leader:
     def _clear_mark(self, scripts: Scripts, ended: Ended | None = None) -> None:
         """Take away what tells of revisions that have ended, by now as the version rows tell."""
         known, before = self.outcome.known, self.outcome.before
-        if known is None or not (self.outcome.marked or (self._ran and self._ran.marked)):
+        if known is None or not (self.outcome.marked or (self._ran and self._ran.division.marked)):
             return
         resolved = before.mark if before is not None and ended and ended.tasks else None
         table, schema = known.version_table, known.version_table_schema

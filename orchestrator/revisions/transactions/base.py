@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from sqlalchemy import event
@@ -12,8 +14,8 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.patience import Patience
-from orchestrator.decision.refusal import ways_out
-from orchestrator.results import Blocker, Mark
+from orchestrator.results import Blocker
+from orchestrator.revisions.transactions.division import Division
 from orchestrator.revisions.transactions.marker import Marker
 
 
@@ -63,11 +65,11 @@ class Running:
 EndedBy = Literal["commit", "rollback"]
 
 
-class Transaction:
+class Transaction(ABC):
     """The transaction of one pass, on `env.py`'s own connection.
 
-    This one is whatever `env.py` and Alembic make of it. A database that needs more has a class
-    of this in a file of its own, and a row in `TRANSACTIONS`.
+    As far as it is said here, it is whatever `env.py` and Alembic make of it. Each database has a
+    class of this in a file of its own, with what it needs more, and a row in `TRANSACTIONS`.
 
     `patience` is how another one's work is waited for; `limit_seconds` how long a statement waits
     that keeps others out while it does (0: as long as it takes). `committed` says whether some of
@@ -79,6 +81,8 @@ class Transaction:
     """What Alembic is told where `env.py` does not say it; None leaves it to Alembic."""
     commits_itself: ClassVar[bool] = False
     """Whether the work is committed here, also where `env.py` begins no transaction."""
+    looks: ClassVar[re.Pattern[str]]
+    """What is taken to change nothing."""
 
     def __init__(
         self,
@@ -89,8 +93,6 @@ class Transaction:
         limit_seconds: float = 0.0,
     ) -> None:
         self.committed = False
-        self.divided = False
-        """Whether the step in hand has, or may have, committed a part of its work."""
         self.aborted = False
         """Whether the run was stopped in its middle, so that no step may end well."""
         self.limit_seconds = limit_seconds
@@ -98,28 +100,13 @@ class Transaction:
         """What is executed at this moment."""
         self.session = database.session(connection)
         """The number by which a server knows the connection."""
-        self.at: Mark | None = None
-        """What would be left if the step in hand were interrupted."""
-        self.schema: str | None = None
-        """Where the version table is, and with it a mark."""
-        self.version_table = ""
-        """Its name, by which the marks of several projects are told apart."""
-        self.remarks: list[str] = []
-        """What somebody should know of the step in hand."""
-        self.marked = False
-        """Whether a mark was left, of this step or of one before it."""
-        self._marker: Marker | None = None
-        self._in_step = False
-        self._done = 0
-        self._last = ""
-        self._standing: Mark | None = None
-        self._unmarked = False
-        self._erased: Mark | None = None
         self.versions_statement: str | None = None
         """What reads the version rows, once there is a table of them."""
         self.blockers: tuple[Blocker, ...] = ()
         """Who was seen to be in its way."""
         self.connection = connection
+        self.division = Division(database, self._make_marker(database), self.looks)
+        """What of the step in hand is committed before the rest of it."""
         self._database = database
         self._patience = patience
         self._listeners: list[tuple[str, Callable[..., Any]]] = []
@@ -127,7 +114,7 @@ class Transaction:
         self._listen("before_cursor_execute", self._on_execute)
         self._listen("after_cursor_execute", self._on_executed)
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 - most have nothing to do
         """Begin, before anything is read that a decision rests on.
 
         Raises `DatabaseUnavailable` where another one's work does not end in time.
@@ -146,23 +133,21 @@ class Transaction:
         Called at the end of every pass, also of one that came to its `end`.
         """
         self._stop_listening()
-        if self._marker is not None:
-            self._marker.close()
+        self.division.marker.close()
 
     def before_step(self) -> None:
         """Called before each revision or stamp: from here on it is counted what is sent."""
-        self._in_step, self._done, self._last = True, 0, ""
-        self._unmarked, self._erased = False, None
+        self.division.begin()
 
     def after_step(self) -> EndedBy | None:
         """Called after each; returns by what it ended the transaction that it ran in, if it did.
 
         What comes now is Alembic's: the version row, and perhaps a commit.
         """
-        self._in_step = False
+        self.division.end()
         return None
 
-    def resume(self) -> None:
+    def resume(self) -> None:  # noqa: B027 - most have nothing to do
         """Called after a step that ended its transaction: its version row needs another."""
 
     def settle(self) -> bool:
@@ -172,12 +157,12 @@ class Transaction:
         step. Its mark goes with that commit; where the row is committed already, it says nothing
         any more, and is taken away when the pass has ended.
         """
-        if self._standing is None:
+        if self.division.standing is None:
             return False
         if not self._is_within:
-            self._standing = None
+            self.division.standing = None
             return False
-        self._erase()
+        self.division.erase()
         return True
 
     @property
@@ -185,7 +170,7 @@ class Transaction:
         """Whether what is done now is committed with the version row, or by itself."""
         return True
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:  # noqa: B027 - most have nothing to do
         """Called when a step has raised, before anything is asked about that."""
 
     @property
@@ -193,7 +178,7 @@ class Transaction:
         """Whether the step in hand took its transaction back, and nothing of the pass is kept."""
         return False
 
-    def check(self, revision: str | None = None) -> None:
+    def check(self, revision: str | None = None) -> None:  # noqa: B027 - most have nothing to do
         """Raise `TaskFailed` where what was done must not be committed.
 
         Called before a commit: with the revision where each has a transaction of its own.
@@ -201,26 +186,7 @@ class Transaction:
 
     def account(self) -> str | None:
         """How far the step in hand has come, where a part of it is kept; a sentence."""
-        if not self.divided or not (self._done or self.running):
-            return None
-        at = f"It had executed {self._done} statements"
-        if self.running is not None:
-            at = f"At statement {self._done + 1} of it: {self._shown(self.running.statement)}"
-        if self._kept < self._done:
-            return f"{at}; the first {self._kept} are committed, what came later is rolled back."
-        if not self._done:
-            return f"{at}; none came before it."
-        if self.running is None:
-            return f"All {self._done} statements of it were done."
-        those = "the one" if self._done == 1 else f"the {self._done}"
-        were = "was" if self._done == 1 else "were"
-        last = self._shown(self._last)
-        return f"{at}; {those} before it {were} done, the last of them: {last}."
-
-    @property
-    def _kept(self) -> int:
-        """How many of the statements of a step that is divided are committed, or may be."""
-        return self._done
+        return self.division.account(self.running.statement if self.running is not None else None)
 
     def cancel(self) -> bool:
         """End what is executed at this moment, from another thread; whether that was done."""
@@ -239,42 +205,16 @@ class Transaction:
 
     def advice(self, error: BaseException) -> str | None:
         """What to do about an error of a revision, of transaction or database."""
-        if self._standing is not None:
-            known = self._database.advice(error)
-            return f"{known + ' ' if known else ''}{ways_out(self._standing)}"
+        known = self._database.advice(error)
+        if self.division.ways_out is not None:
+            return f"{known + ' ' if known else ''}{self.division.ways_out}"
         if self.aborted:
             return "The next start runs that revision again from its beginning."
-        return self._database.advice(error)
+        return known
 
-    def _mark(self) -> None:
-        """Leave a mark before what divides the step, and say how far that has come."""
-        if self.at is None or self._marker is None:
-            return
-        statement = self._done + 1
-        if self._standing is not None:
-            self._marker.advance(statement)
-            return
-        if self._unmarked:
-            return
-        self._unmarked = True
-        self._marker.schema, self._marker.version_table = self.schema, self.version_table
-        mark = replace(self.at, statement=statement)
-        if self._marker.leave(mark):
-            self._standing, self.marked, self._unmarked = mark, True, False
-        else:
-            self.remarks.append(
-                "What this revision does cannot be marked, so that nobody will know of it if "
-                f"it is interrupted: {self._marker.trouble}"
-            )
-
-    def _erase(self) -> None:
-        """Take the mark away: what it tells of has ended, or nothing of it is kept."""
-        if self._standing is not None and self._marker is not None:
-            self._erased, self._standing = self._standing, None
-            self._marker.erase()
-
-    def _shown(self, statement: str) -> str:
-        return self._database.blanked(statement)
+    @abstractmethod
+    def _make_marker(self, database: Database) -> Marker:
+        """What leaves the marks of its steps."""
 
     def _listen(self, name: str, listener: Callable[..., Any]) -> None:
         self._listeners.append((name, listener))
@@ -294,6 +234,9 @@ class Transaction:
 
     def _on_executed(self, _: Connection, __: Any, statement: str, *___: Any) -> None:
         self.running = None
-        if self._in_step:
-            self._done += 1
-            self._last = statement
+        self.division.executed(statement, by_itself=self._by_itself)
+
+    @property
+    def _by_itself(self) -> bool:
+        """Whether each statement commits, so that all that are done are kept."""
+        return False

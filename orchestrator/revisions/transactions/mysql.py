@@ -36,7 +36,6 @@ _COMMITS: Final = re.compile(
 
 https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
 """
-_LOOKS: Final = re.compile(r"\s*(?:SELECT|SHOW|EXPLAIN|DESCRIBE|DESC|SET|USE)\b", re.IGNORECASE)
 _USUAL: Final = (86400, 31536000)
 """What `lock_wait_timeout` is where nobody has set it, in MariaDB and in MySQL."""
 
@@ -46,6 +45,8 @@ class MySQLTransaction(Transaction):
 
     It outlives every commit, and ends with the connection.
     """
+
+    looks = re.compile(r"\s*(?:SELECT|SHOW|EXPLAIN|DESCRIBE|DESC|SET|USE)\b", re.IGNORECASE)
 
     def __init__(
         self,
@@ -58,7 +59,6 @@ class MySQLTransaction(Transaction):
         super().__init__(
             connection, database=database, patience=patience, limit_seconds=limit_seconds
         )
-        self._marker = MarkerBeside(database)
         self._autocommit: bool | None = None
         self._fenced = False
         self._waits: int | None = None
@@ -100,7 +100,7 @@ class MySQLTransaction(Transaction):
     def before_step(self) -> None:
         """From here on it is counted what is sent."""
         super().before_step()
-        self.divided = False
+        self.division.divided = False
         self._autocommit = None
 
     def settle(self) -> bool:
@@ -108,51 +108,52 @@ class MySQLTransaction(Transaction):
 
         Also where `env.py` would commit it.
         """
-        if self._standing is not None:
+        if self.division.standing is not None:
             self._ask("COMMIT")
-            self._erase()
+            self.division.erase()
         return False
 
     def failed(self, error: BaseException) -> None:
         """Nothing is done where the first statement was refused; a lost one may be done."""
         told = self._database.explain(error)
-        if not self._done and not (told is not None and told.unreachable):
-            self._erase()
-            self.divided = False
+        if not self.division.done and not (told is not None and told.unreachable):
+            self.division.undivided()
 
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
 
         A statement that commits has done so with what came before it, also where it fails itself.
         """
-        if self._done:
+        if self.division.done:
             return None
         code = number(error)
         limited = code == LOCK_WAIT and self._limited
         if not self.limit_seconds or not (limited or code == DEADLOCK):
             return None
-        return Blocked(self._shown(str(getattr(error, "statement", None) or "")), self.blockers)
+        return Blocked(
+            self._database.blanked(str(getattr(error, "statement", None) or "")), self.blockers
+        )
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)
         commits = self._commits(statement)
         if commits:
             self.committed = True
-        if self._in_step:
+        if self.division.in_step:
             self._divide(commits=commits)
             self._limit(wanted=commits)
 
     def _on_commit(self, connection: Connection) -> None:
         super()._on_commit(connection)
         self._autocommit = None
-        if self._in_step and self._done:  # the revision's own will
+        if self.division.in_step and self.division.done:  # the revision's own will
             self._divide(commits=True)
 
     def _commits(self, statement: str) -> bool:
         """Whether a statement commits at its end; where all do, those that only look do not."""
         if _COMMITS.match(statement):
             return True
-        if _LOOKS.match(statement) or not self._in_step:
+        if self.division.only_looks(statement) or not self.division.in_step:
             return False
         if self._autocommit is None:
             (found,) = self._ask("SELECT @@autocommit")
@@ -161,9 +162,16 @@ class MySQLTransaction(Transaction):
 
     def _divide(self, *, commits: bool) -> None:
         """Leave a mark before what divides the revision, and say how far that has come."""
-        if commits or self._standing is not None:
-            self._mark()
-            self.divided = True
+        if commits or self.division.standing is not None:
+            self.division.divide()
+
+    @property
+    def _by_itself(self) -> bool:
+        """What is not, yet, is so with the next that is."""
+        return True
+
+    def _make_marker(self, database: Database) -> MarkerBeside:
+        return MarkerBeside(database)
 
     def _limit(self, *, wanted: bool) -> None:
         """Limit how long a statement waits for a table; one that somebody has set is left."""

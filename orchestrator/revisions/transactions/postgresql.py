@@ -21,7 +21,6 @@ from orchestrator.databases.patience import Patience
 from orchestrator.databases.postgresql.errors import sqlstate
 from orchestrator.databases.postgresql.holder import FENCE, NAMESPACE
 from orchestrator.databases.postgresql.pooler import pooling_of, told_pid
-from orchestrator.decision.refusal import ways_out
 from orchestrator.errors import by_setting
 from orchestrator.revisions.transactions.base import (
     Blocked,
@@ -54,13 +53,6 @@ _IN_TRANSACTION: Final = (
 )
 _IS_MARKED: Final = f"SELECT current_setting('{_MARK}', true) = 'transaction'"
 _FREES_ALL: Final = re.compile(r"\bDISCARD\s+ALL\b|pg_advisory_unlock_all", re.IGNORECASE)
-_LOOKS: Final = re.compile(
-    r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-    r"(?:SELECT|SHOW|EXPLAIN|SET|RESET|VALUES|TABLE|FETCH|DISCARD|SAVEPOINT|RELEASE|BEGIN|START"
-    r"|COMMIT|END|ABORT|ROLLBACK)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-"""What is taken to change nothing. A function that is called in a SELECT may."""
 _ROLLS_BACK: Final = re.compile(r"\s*(?:ROLLBACK|ABORT)\b", re.IGNORECASE)
 _LEAVES: Final = re.compile(r"\b(?:CONCURRENTLY|CALL|DO|VACUUM|CLUSTER|REINDEX)\b", re.IGNORECASE)
 """What may leave something behind where it fails outside of a transaction."""
@@ -90,6 +82,14 @@ class PostgreSQLTransaction(Transaction):
     transactions: whether somebody else has worked meanwhile is told by the version rows.
     """
 
+    looks = re.compile(
+        r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+        r"(?:SELECT|SHOW|EXPLAIN|SET|RESET|VALUES|TABLE|FETCH|DISCARD|SAVEPOINT|RELEASE|BEGIN|START"
+        r"|COMMIT|END|ABORT|ROLLBACK)\b",
+        re.IGNORECASE | re.DOTALL,
+    )
+    """A function that is called in a SELECT may change something, unseen."""
+
     def __init__(
         self,
         connection: Connection,
@@ -104,16 +104,6 @@ class PostgreSQLTransaction(Transaction):
         self._limit = DdlLimit(limit_seconds, self._ask)
         self._of_session = False
         self._in_transaction = True
-        self._marker = MarkerInside(
-            database,
-            connection,
-            send=self._send,
-            ask=self._ask,
-            atomic=lambda: self._in_transaction,
-        )
-        self._wrote = False
-        self._committed_statements = 0
-        self._stood_before = self._standing
         self._checked = ""
         self._pooled = False
         self._asked = 0
@@ -157,9 +147,7 @@ class PostgreSQLTransaction(Transaction):
     def before_step(self) -> None:
         """From here on a commit divides a revision."""
         super().before_step()
-        self._wrote = False
-        self._committed_statements = 0
-        self.divided = self.divided and self._in_transaction
+        self.division.divided = self.division.divided and self._in_transaction
         self._kept_out = None
 
     def after_step(self) -> None:
@@ -176,11 +164,6 @@ class PostgreSQLTransaction(Transaction):
         """Whether what is done now is committed with the version row, or by itself."""
         return not self._in_transaction or self.connection.in_transaction()
 
-    @property
-    def _kept(self) -> int:
-        """How many of the statements of a step that is divided are committed."""
-        return self._committed_statements
-
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
 
@@ -189,7 +172,7 @@ class PostgreSQLTransaction(Transaction):
         """
         code = sqlstate(error)
         limited = code == LOCK_NOT_AVAILABLE and self._limit.is_on
-        if self.divided or not self.limit_seconds or not (limited or code == DEADLOCK):
+        if self.division.divided or not self.limit_seconds or not (limited or code == DEADLOCK):
             return None
         statement = str(getattr(error, "statement", None) or "")
         return Blocked(blanked(statement), self.blockers)
@@ -198,9 +181,7 @@ class PostgreSQLTransaction(Transaction):
         """What to do about a lock that was not to be had, where it is not tried again."""
         if sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK):
             by = f" In the way: {'; '.join(map(str, self.blockers))}." if self.blockers else ""
-            then = "Start again when they have ended."
-            if self._standing is not None:
-                then = ways_out(self._standing)
+            then = self.division.ways_out or "Start again when they have ended."
             return f"Others hold the table.{by} {then}"
         if isinstance(error, NotFenced):
             return f"Name a way around the pooler: set {by_setting('direct_url')}."
@@ -231,52 +212,55 @@ class PostgreSQLTransaction(Transaction):
         self._enter()
 
     def _on_commit(self, connection: Connection) -> None:
-        self._kept_before, self._stood_before = self.committed, self._standing
-        self._divide()
+        self._kept_before = self.committed
+        self.division.at_commit()
         super()._on_commit(connection)
-        if not self._in_step:
+        if not self.division.in_step:
             # Alembic's own, between two, keeps the version row with the work.
-            self.divided = False
+            self.division.divided = False
         if self._pooled:
             self._rows = self._version_rows()
         else:
             self._take_session()
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
-        if not self._in_transaction and (self._in_step or is_ddl(statement)):
+        division = self.division
+        if not self._in_transaction and (division.in_step or is_ddl(statement)):
             self.committed = True  # by itself, when it has ended
-            if self._in_step and _LOOKS.match(statement) is None:
-                self.divided = True
-                self._mark()
-        if self._in_step and self._in_transaction:
+            if division.in_step and not division.only_looks(statement):
+                division.divide()
+        if division.in_step and self._in_transaction:
             ends = ends_transaction(statement)
             if ends and self._pooled:
                 raise NotFenced
             if ends and not _ROLLS_BACK.match(statement):
-                self._stood_before = self._standing
-                self._wrote = self._wrote or _LOOKS.match(statement) is None
-                self._divide()
+                division.wrote = division.wrote or not division.only_looks(statement)
+                division.at_commit()
             self._limit.before(statement)
         super()._on_execute(connection, cursor, statement, *more)
 
     def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_executed(connection, cursor, statement, *more)
-        self._wrote = self._wrote or _LOOKS.match(statement) is None
-        if not self._in_transaction:
-            self._committed_statements = self._done
         if _FREES_ALL.search(statement):
             self._of_session = False
             if not self._in_transaction:
                 self._take_session()
-        if self._in_step and self._in_transaction and ends_transaction(statement):
+        if self.division.in_step and self._in_transaction and ends_transaction(statement):
             self._notice_end()
 
-    def _divide(self) -> None:
-        """A commit is next: leave a mark with what it commits of the step in hand."""
-        if self._in_step and self._wrote:
-            self.divided = True
-            self._committed_statements = self._done
-            self._mark()
+    @property
+    def _by_itself(self) -> bool:
+        """In an autocommit block, and on an engine in AUTOCOMMIT."""
+        return not self._in_transaction
+
+    def _make_marker(self, database: Database) -> MarkerInside:
+        return MarkerInside(
+            database,
+            self.connection,
+            send=self._send,
+            ask=self._ask,
+            atomic=lambda: self._in_transaction,
+        )
 
     def _unmark(self, refused: BaseException) -> None:
         """Nothing is done where the first statement was refused that commits by itself.
@@ -286,10 +270,8 @@ class PostgreSQLTransaction(Transaction):
         told = self._database.explain(refused)
         lost = told is not None and told.unreachable
         statement = self.running.statement if self.running is not None else ""
-        if self._standing is None or self._done or lost or _LEAVES.search(statement):
-            return
-        self._erase()
-        self.divided = False
+        if not (self.division.done or lost or _LEAVES.search(statement)):
+            self.division.undivided()
 
     def _notice_end(self) -> None:
         """Find out whether a statement has ended the transaction, and guard what comes next."""
@@ -308,12 +290,12 @@ class PostgreSQLTransaction(Transaction):
         refuses = self._database.explain(refused) is None
         if refuses and (context.statement is None or ends_transaction(context.statement)):
             # A commit that the server did not make.
-            self._standing = self._stood_before or self._erased
+            self.division.not_committed()
         if refuses and context.statement is None:
             self.committed = self._kept_before
-        elif self._in_step and not self._in_transaction:
+        elif self.division.in_step and not self._in_transaction:
             self._unmark(refused)
-        elif self._in_step:
+        elif self.division.in_step:
             self._kept_out = self.blocked(
                 context.sqlalchemy_exception or context.original_exception
             )

@@ -34,11 +34,6 @@ _ENDS: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _BEGINS: Final = re.compile(rf"{_COMMENTS}BEGIN\b", re.IGNORECASE | re.DOTALL)
-_LOOKS: Final = re.compile(
-    rf"{_COMMENTS}(?:SELECT|PRAGMA|EXPLAIN|VALUES|BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-"""What changes nothing that stays."""
 _JOURNAL_MODE: Final = re.compile(
     r"\s*PRAGMA\s+(?:\w+\.)?journal_mode\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE
 )
@@ -61,6 +56,11 @@ class SQLiteTransaction(Transaction):
     is decided.
     """
 
+    looks = re.compile(
+        rf"{_COMMENTS}"
+        r"(?:SELECT|PRAGMA|EXPLAIN|VALUES|BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE)\b",
+        re.IGNORECASE | re.DOTALL,
+    )
     transactional_ddl = True  # SQLite has it; Alembic only assumes that the driver spoils it
     commits_itself = True
 
@@ -82,15 +82,6 @@ class SQLiteTransaction(Transaction):
         self._unsettled = False
         self._began = False
         self._commits = Commits(database)
-        self._wrote = False
-        self._committed_statements = 0
-        self._marker = MarkerInside(
-            database,
-            connection,
-            send=self._driver.execute,
-            ask=lambda statement: self._driver.execute(statement)[0],
-            atomic=lambda: True,
-        )
 
     @property
     def is_open(self) -> bool:
@@ -153,8 +144,6 @@ class SQLiteTransaction(Transaction):
     def before_step(self) -> None:
         """Make sure that a revision runs in a transaction of ours."""
         super().before_step()
-        self._wrote = False
-        self._committed_statements = 0
         self.resume()
 
     def resume(self) -> None:
@@ -167,20 +156,14 @@ class SQLiteTransaction(Transaction):
         """Whether what is done now is committed with the version row."""
         return self.is_open
 
-    @property
-    def _kept(self) -> int:
-        """How many of the statements of a step that is divided are committed."""
-        return self._committed_statements
-
     def failed(self, error: BaseException) -> None:
         """Find out what was committed without a word, and say so in a mark.
 
         Nothing is done where the first statement was refused that commits by itself.
         """
-        if not (self._done or self.is_open):
-            self._erase()
-            self.divided = False
-        if self._in_step and self._is_ended_in_silence and self._commits.since_mark():
+        if not (self.division.done or self.is_open):
+            self.division.undivided()
+        if self.division.in_step and self._is_ended_in_silence and self._commits.since_mark():
             self._notice()
 
     def after_step(self) -> EndedBy | None:
@@ -271,11 +254,11 @@ class SQLiteTransaction(Transaction):
             return
         undone = self._commits.since_mark() is False
         self._ended_by = "rollback" if undone else "commit"
-        if not undone and self._in_step:
+        if not undone and self.division.in_step:
             # By the driver itself: what came before it is committed, and no mark with it.
-            self._wrote = True
+            self.division.wrote = True
             self.ensure()
-            self._divide()
+            self.division.at_commit()
             self._driver.execute("COMMIT")
 
     @property
@@ -320,24 +303,29 @@ class SQLiteTransaction(Transaction):
         self.ensure()
 
     def _on_commit(self, connection: Connection) -> None:
-        self._divide()
+        if self.is_open:
+            self.division.at_commit()
         super()._on_commit(connection)
-        if not self._in_step:
-            self.divided = False
+        if not self.division.in_step:
+            self.division.divided = False
         self._ended_by = self._ended_by or "commit"
 
-    def _divide(self) -> None:
-        """A commit is next: leave a mark with what it commits of the step in hand."""
-        if self._in_step and self._wrote and self.is_open:
-            self.divided = True
-            self._committed_statements = self._done
-            self._mark()
+    @property
+    def _by_itself(self) -> bool:
+        """In an autocommit block."""
+        return self._autocommit
 
-    def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
-        super()._on_executed(connection, cursor, statement, *more)
-        self._wrote = self._wrote or not _LOOKS.match(statement)
-        if self._autocommit:
-            self._committed_statements = self._done
+    def _make_marker(self, database: Database) -> MarkerInside:
+        return MarkerInside(
+            database,
+            self.connection,
+            send=self._send,
+            ask=lambda statement: self._send(statement)[0],
+            atomic=lambda: True,
+        )
+
+    def _send(self, statement: str) -> Any:
+        return self._driver.execute(statement)
 
     def _on_rollback(self, _: Connection) -> None:
         self._ended_by = self._ended_by or "rollback"
@@ -350,13 +338,13 @@ class SQLiteTransaction(Transaction):
             self._notice()
             if not self._autocommit:
                 self._settle_down()
-        if self._autocommit and self._in_step and not _LOOKS.match(statement):
-            self.divided = True
-            self._mark()
+        division = self.division
+        if self._autocommit and division.in_step and not division.only_looks(statement):
+            division.divide()
         if ends := _ENDS.match(statement):
             self._ended_by = self._ended_by or ("commit" if ends[1] else "rollback")
-            if ends[1]:
-                self._divide()
+            if ends[1] and self.is_open:
+                division.at_commit()
         # SQLite keeps the mode in a transaction, and does not say so.
         asked = _JOURNAL_MODE.match(statement)
         if asked and self.is_open:

@@ -7,7 +7,7 @@ That driver begins one before a change of rows, and none before a change of tabl
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -16,15 +16,16 @@ from orchestrator.databases.patience import Patience
 from orchestrator.revisions.transactions.base import Transaction
 from orchestrator.revisions.transactions.marker import MarkerInside
 
-_DIVIDES_NOTHING: Final = re.compile(
-    r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-    r"(?:SELECT|PRAGMA|EXPLAIN|VALUES|INSERT|UPDATE|DELETE|REPLACE|BEGIN|SAVEPOINT|ROLLBACK)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-
 
 class UntouchedSQLite(Transaction):
     """No transaction of ours: it is only told, and marked, that a revision is not whole."""
+
+    looks = re.compile(
+        r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+        r"(?:SELECT|PRAGMA|EXPLAIN|VALUES|INSERT|UPDATE|DELETE|REPLACE|BEGIN|SAVEPOINT|ROLLBACK)\b",
+        re.IGNORECASE | re.DOTALL,
+    )
+    """And what is whole with its version row: rows, for which the driver begins a transaction."""
 
     def __init__(
         self,
@@ -37,35 +38,42 @@ class UntouchedSQLite(Transaction):
         super().__init__(
             connection, database=database, patience=patience, limit_seconds=limit_seconds
         )
-        self.committed = self.divided = True  # for all that is known
-        self._marker = MarkerInside(
-            database,
-            connection,
-            send=self._send,
-            ask=self._ask,
-            atomic=lambda: True,  # a savepoint outside of a transaction begins one
-        )
+        self.committed = self.division.divided = True  # for all that is known
 
     def settle(self) -> bool:
         """Its version row is there; what was begun for it, Alembic commits."""
-        if self._standing is not None:
-            self._erase()
+        self.division.erase()
         return False
 
     def failed(self, error: BaseException) -> None:
         """Nothing is done where the first statement was refused."""
-        if not self._done and not self._in_transaction:
-            self._erase()
+        if not self.division.done and not self._in_transaction:
+            self.division.erase()
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)
-        if self._in_step and not self._in_transaction and not _DIVIDES_NOTHING.match(statement):
-            self._mark()
+        division = self.division
+        if division.in_step and not self._in_transaction and not division.only_looks(statement):
+            division.divide()
 
     def _on_commit(self, connection: Connection) -> None:
         super()._on_commit(connection)
-        if self._in_step and self._done:  # the revision's own will
-            self._mark()
+        if self.division.in_step and self.division.done:  # the revision's own will
+            self.division.divide()
+
+    @property
+    def _by_itself(self) -> bool:
+        """As far as it is known."""
+        return True
+
+    def _make_marker(self, database: Database) -> MarkerInside:
+        return MarkerInside(
+            database,
+            self.connection,
+            send=self._send,
+            ask=self._ask,
+            atomic=lambda: True,  # a savepoint outside of a transaction begins one
+        )
 
     @property
     def _in_transaction(self) -> bool:

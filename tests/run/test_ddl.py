@@ -83,7 +83,7 @@ def test_is_tried_again_until_the_table_is_free(blocking: Blocking) -> None:
             blocking.reader.rollback()
 
     blocking.at_event = let_go
-    report = blocking.run()
+    report = blocking.run(ddl_lock_timeout_seconds=1)
 
     assert (report.led, report.versions) == (True, ("r3",))
     assert [one.revision for one in report.applied] == ["r2", "r3"]
@@ -135,7 +135,7 @@ def test_gives_up_in_words(blocking: Blocking) -> None:
     blocking.read()
 
     with pytest.raises(DatabaseUnavailable) as raised:
-        blocking.run(ddl_retry_seconds=1)
+        blocking.run(ddl_lock_timeout_seconds=1, ddl_retry_seconds=1)
 
     message = str(raised.value)
     assert raised.value.busy

@@ -162,7 +162,7 @@ def test_a_first_statement_that_is_refused_leaves_no_mark(hosts: Hosts) -> None:
     hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE nowhere ADD COLUMN n INTEGER')")
     assert run(hosts).code == 1
     assert run(hosts).code == 1
-    hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE counted ADD COLUMN m INTEGER')")
+    hosts.project.revision("r4", "r3", "op.execute('ALTER TABLE counted ADD COLUMN more INTEGER')")
     assert run(hosts).json["versions"] == ["r4"]
 
 

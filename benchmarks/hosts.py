@@ -147,7 +147,7 @@ class OnPostgreSQL:
     lock = "pg_advisory_lock()"
 
     def __init__(self, connections: int) -> None:
-        self._server = PostgreSQLServer(settings=f"max_connections = {connections}\n")
+        self._server = PostgreSQLServer(settings=f"max_connections = {connections}\n", on_disk=True)
         with psycopg.connect(self._server.conninfo(), autocommit=True) as connection:
             connection.execute("CREATE ROLE app LOGIN")
         self.stop = self._server.stop
@@ -197,7 +197,7 @@ class OnMariaDB:
     lock = "GET_LOCK()"
 
     def __init__(self, connections: int) -> None:
-        self._server = MariaDBServer(f"--max-connections={connections}")
+        self._server = MariaDBServer(f"--max-connections={connections}", on_disk=True)
         self.stop = self._server.stop
 
     @contextmanager

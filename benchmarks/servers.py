@@ -264,7 +264,7 @@ def _dsn(found: Starts) -> str:
 
 def on_mariadb(rounds: int, sizes: Sequence[int]) -> None:
     """Measure starts there, and print."""
-    server = MariaDBServer()
+    server = MariaDBServer(on_disk=True)
     try:
         rows = [warm(server, rounds, size) for size in sizes]
         rows += [cold(server, rounds, size) for size in sizes]
@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.database == "mariadb":
         on_mariadb(rounds, sizes)
         return
-    server = PostgreSQLServer()
+    server = PostgreSQLServer(on_disk=True)
     try:
         rows = [warm(server, rounds, size) for size in sizes]
         rows += [cold(server, rounds, size) for size in sizes]

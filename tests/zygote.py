@@ -7,6 +7,7 @@ hundreds of real processes with the command line in each cost little more than t
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -34,10 +35,19 @@ IMPORTED = (
     "alembic.command",
     "alembic.ddl.sqlite",
     "anyio._backends._asyncio",
+    "anyio._core._signals",
     "email.parser",  # portalocker's, for its version
+    "encodings.idna",
+    "psycopg",
+    "pydantic.type_adapter",
+    "pymysql",
     "rich._emoji_codes",
+    "sqlalchemy.dialects.mysql",
+    "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
     "orchestrator.cli",
+    "orchestrator.databases.mysql.database",
+    "orchestrator.databases.postgresql.database",
     "orchestrator.environment",
     "orchestrator.host.publication",
     "orchestrator.locks.file",
@@ -188,6 +198,8 @@ def prepare() -> None:
     # Typer would make its tree of commands in each child: 20 ms of a processor.
     typer.main.get_command = cache(typer.main.get_command)
     typer.main.get_command(app)
+    gc.collect()
+    gc.freeze()  # the children's collectors would write to each page of it
 
 
 def serve() -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +18,9 @@ from typing import Any
 import pymysql
 import pytest
 
+from tests.servers.host import Directories, ended_with_parent, free_port, unprivileged
+
 DEADLINE_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
 USER = "app"
 PASSWORD = "s3cret-enough"
 SETTINGS = (
@@ -35,8 +32,6 @@ SETTINGS = (
     "--skip-log-bin",
 )
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def find_mariadb() -> str | None:
     """The server's program, which is in no user's path; None where it is not installed."""
@@ -46,25 +41,18 @@ def find_mariadb() -> str | None:
 class MariaDBServer:
     """A running server; `stop` ends it, and so does the end of this process, however it comes."""
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, on_disk: bool = False) -> None:
         program = find_mariadb()
         assert program is not None
         self._program = program
         self._settings = settings
-        self._directory = Path(tempfile.mkdtemp(prefix="mariadb-"))
-        self._directory.chmod(0o755)  # root hands the rest of it to another user
+        self._directories = Directories("mariadb", on_disk=on_disk)
+        self._directory = self._directories.base
         self._numbers = count()
-        data = self._data = self._directory / "data"
+        data = self._data = self._directories.make("data")
         # One that starts takes away what it finds of temporary tables, also another server's.
-        self._temporary = self._directory / "tmp"
-        for directory in (data, self._temporary):
-            directory.mkdir(mode=0o700)
-        self._who: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            for directory in (data, self._temporary):
-                os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+        self._temporary = self._directories.make("tmp")
+        self._who = unprivileged()
         subprocess.run(
             [
                 "mariadb-install-db",
@@ -79,7 +67,7 @@ class MariaDBServer:
             capture_output=True,
             **self._who,
         )
-        self.port = _free_port()
+        self.port = free_port()
         self._process = self._start()
         self._wait_until_ready()
         for statement in (
@@ -156,7 +144,7 @@ class MariaDBServer:
         self.go_on()
         self._process.kill()
         self._process.wait(DEADLINE_SECONDS)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directories.remove()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with (self._directory / "log").open("ab") as log:
@@ -174,7 +162,8 @@ class MariaDBServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls nothing that takes a lock
+                # It calls nothing that takes a lock.
+                preexec_fn=ended_with_parent(signal.SIGKILL),  # noqa: PLW1509
                 **self._who,
             )
 
@@ -208,7 +197,7 @@ def galera_node() -> MariaDBServer:
         f"--wsrep_provider={provider}",
         "--wsrep_cluster_address=gcomm://",
         "--wsrep_node_address=127.0.0.1",
-        f"--wsrep_provider_options=gmcast.listen_addr=tcp://127.0.0.1:{_free_port()}",
+        f"--wsrep_provider_options=gmcast.listen_addr=tcp://127.0.0.1:{free_port()}",
         "--binlog-format=ROW",
         "--innodb_autoinc_lock_mode=2",
     )
@@ -224,14 +213,3 @@ def shared_mariadb() -> MariaDBServer:
     server = MariaDBServer()
     atexit.register(server.stop)
     return server
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

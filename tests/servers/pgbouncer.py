@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
+from tests.servers.host import free_port, unprivileged
 from tests.servers.postgresql import USER, PostgreSQLServer
 
 DEADLINE_SECONDS = 60.0
@@ -49,24 +47,18 @@ def program() -> str:
 def pgbouncer(server: PostgreSQLServer, mode: str) -> Iterator[int]:
     """The port of a pooler in this mode, until the end of the block."""
     binary = program()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as directory:
         os.chmod(directory, 0o755)
         file = Path(directory) / "pgbouncer.ini"
         text = CONFIGURATION.format(server=server.port, port=port, mode=mode)
         file.write_text(text.replace("* = host", f"* = user={USER} host"))
-        who: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         process = subprocess.Popen(
             [binary, "-q", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            **who,
+            **unprivileged(),
         )
         try:
             _wait(process, port)

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
+from tests.servers.host import Directories, ended_with_parent, free_port, unprivileged
+
 DEADLINE_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
 USER = "postgres"
 CONFIGURATION = """
 listen_addresses = '127.0.0.1'
@@ -35,29 +31,23 @@ synchronous_commit = off
 full_page_writes = off
 """
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class PostgreSQLServer:
     """A running server; `stop` ends it, and so does the end of this process, however it comes."""
 
-    def __init__(self, installation: str = "pginstall", *, settings: str = "") -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
-        self._directory.chmod(0o755)  # root hands the rest of it to another user
+    def __init__(
+        self, installation: str = "pginstall", *, settings: str = "", on_disk: bool = False
+    ) -> None:
+        self._directories = Directories("postgresql", on_disk=on_disk)
+        self._directory = self._directories.base
         self._numbers = count()
         binaries = self._binaries = (
             Path(installation)
             if installation.startswith("/")
             else _reachable(installation, self._directory) / "bin"
         )
-        data = self._directory / "data"
-        data.mkdir(mode=0o700)
-        who: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            # It refuses to run as root, and wants a user that the system knows.
-            nobody = pwd.getpwnam("nobody")
-            who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(data, nobody.pw_uid, nobody.pw_gid)
+        data = self._data = self._directories.make("data")
+        who = unprivileged()
         subprocess.run(
             [binaries / "initdb", "-D", data, "-A", "trust", "-U", USER, "--no-sync"],
             check=True,
@@ -67,7 +57,7 @@ class PostgreSQLServer:
         )
         with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write(CONFIGURATION + settings)
-        self.port = _free_port()
+        self.port = free_port()
         self._who = who
         self._process = self._start()
         self._wait_until_ready()
@@ -90,7 +80,7 @@ class PostgreSQLServer:
         """Start again as a standby that can only be read; its primary is nowhere."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(DEADLINE_SECONDS)
-        (self._directory / "data" / "standby.signal").touch()
+        (self._data / "standby.signal").touch()
         self.ensure()
 
     def pause(self) -> None:
@@ -118,7 +108,7 @@ class PostgreSQLServer:
                 [
                     self._binaries / "postgres",
                     "-D",
-                    self._directory / "data",
+                    self._data,
                     "-p",
                     str(self.port),
                 ],
@@ -126,7 +116,8 @@ class PostgreSQLServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - it calls nothing that takes a lock
+                # It calls nothing that takes a lock.
+                preexec_fn=ended_with_parent(signal.SIGQUIT),  # noqa: PLW1509
                 **self._who,
             )
 
@@ -162,7 +153,7 @@ class PostgreSQLServer:
     @contextmanager
     def demanding_passwords(self, user: str) -> Iterator[None]:
         """Have one user's password asked for, for the length of the block."""
-        file = self._directory / "data" / "pg_hba.conf"
+        file = self._data / "pg_hba.conf"
         before = file.read_text()
         file.write_text(f"host all {user} all scram-sha-256\n{before}")
         self._reload()
@@ -189,7 +180,7 @@ class PostgreSQLServer:
         """End the server and remove its files."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(DEADLINE_SECONDS)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directories.remove()
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -235,14 +226,3 @@ def _reachable(installation: str, directory: Path) -> Path:
     # The binaries find these by a path relative to their own.
     shutil.copytree(package.with_name(f"{package.name}.libs"), directory / f"{package.name}.libs")
     return copy
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -111,6 +111,7 @@ class MariaDBServer:
             database=database,
             autocommit=True,
             connect_timeout=5,
+            ssl_disabled=True,  # it would read all certificates of this machine, each time
         )
 
     def execute(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:

@@ -15,6 +15,8 @@ import argparse
 import logging
 import os
 import random
+import select
+import signal
 import sys
 import tempfile
 import threading
@@ -292,8 +294,9 @@ def measure(
     hosts: int,
     processes: int,
     seconds: float,
+    deadline_seconds: float,
 ) -> Outcome:
-    """One way, from the gate to the last process that is ready."""
+    """One way, from the gate to the last process that is ready; killed at the deadline."""
     outcome = Outcome(name)
     refused = server.refusals()
     with (
@@ -309,6 +312,9 @@ def measure(
         began = time.monotonic()
         watcher.start()
         for pid, answer in started:
+            left = began + deadline_seconds - time.monotonic()
+            if not select.select([answer], [], [], max(0.0, left))[0]:
+                os.kill(pid, signal.SIGKILL)
             told = os.read(answer, 100).split()
             os.close(answer)
             os.waitpid(pid, 0)
@@ -331,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=20, help="on each host")
     parser.add_argument("--connections", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=2.0, help="of the migrations")
+    parser.add_argument("--deadline", type=float, default=300.0, help="of each way, in seconds")
     given = parser.parse_args(arguments)
     logging.getLogger("alembic").setLevel("ERROR")
     prepare()
@@ -350,6 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 hosts=given.hosts,
                 processes=given.processes,
                 seconds=given.seconds,
+                deadline_seconds=given.deadline,
             )
             rows.append(outcome.cells())
             print(" | ".join(rows[-1]), flush=True)

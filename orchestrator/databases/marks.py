@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 import sqlalchemy as sa
@@ -42,6 +43,14 @@ def write(connection: Connection, schema: str | None, version_table: str, mark: 
     table.create(connection, checkfirst=True)
     connection.execute(table.delete().where(table.c.version_table == version_table))
     connection.execute(table.insert().values(_values(version_table, mark)))
+
+
+def rewrite(connection: Connection, schema: str | None, version_table: str, mark: Mark) -> bool:
+    """Put this mark in the place of the project's other one; whether there was one."""
+    table = _table(schema)
+    of_project = table.c.version_table == version_table
+    values = _values(version_table, mark)
+    return connection.execute(table.update().where(of_project).values(values)).rowcount == 1
 
 
 def advance(connection: Connection, schema: str | None, version_table: str, statement: int) -> None:
@@ -123,7 +132,9 @@ def _text(statement: sa.ClauseElement, dialect: Dialect) -> str:
     return str(compiled).replace("%%", "%")
 
 
+@cache
 def _table(schema: str | None) -> sa.Table:
+    """One for a schema: what SQLAlchemy has compiled for another, it would not find again."""
     return sa.Table(
         TABLE,
         sa.MetaData(),

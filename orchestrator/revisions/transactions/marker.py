@@ -120,24 +120,29 @@ class MarkerInside(Marker):
 class MarkerBeside(Marker):
     """Writes them on a connection of our own.
 
-    It may be lost while a statement takes long, and is made anew.
+    It may be lost while a statement takes long, and is made anew. One that tells of a revision
+    which has ended by now says nothing, and the next one takes its place.
     """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._stack = ExitStack()
         self._connection: Connection | None = None
+        self._left = False
 
     def leave(self, mark: Mark) -> bool:
         """Leave this one; whether it is there."""
         for _ in range(2):
             try:
-                marks.write(self._connected(), self.schema, self.version_table, mark)
+                where = (self._connected(), self.schema, self.version_table)
+                if not (self._left and marks.rewrite(*where, mark)):
+                    marks.write(*where, mark)
             except (SQLAlchemyError, OrchestratorError) as error:
                 self.trouble = self._told(error)
                 self.close()
             else:
                 self.trouble = None
+                self._left = True
                 return True
         return False
 
@@ -153,6 +158,7 @@ class MarkerBeside(Marker):
 
     def erase(self) -> None:
         """Take it away, if that can be done: what it tells of has ended, or was never begun."""
+        self._left = False
         for _ in range(2):
             try:
                 marks.erase(self._connected(), self.schema, self.version_table)
@@ -163,6 +169,7 @@ class MarkerBeside(Marker):
 
     def close(self) -> None:
         """Leave the connection, which may have gone."""
+        self._left = False
         stack, self._stack, self._connection = self._stack, ExitStack(), None
         with suppress(SQLAlchemyError, DatabaseUnavailable):
             stack.close()

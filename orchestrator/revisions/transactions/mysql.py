@@ -106,11 +106,11 @@ class MySQLTransaction(Transaction):
     def settle(self) -> bool:
         """The step's tables are there whatever becomes of a transaction, and so must be its row.
 
-        Also where `env.py` would commit it.
+        Also where `env.py` would commit it. From here on the rows say that it has ended.
         """
         if self.division.standing is not None:
             self._ask("COMMIT")
-            self.division.erase()
+            self.division.standing = None
         return False
 
     def failed(self, error: BaseException) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -282,3 +282,38 @@ class TestOff:
             run()
         assert_interrupted(run, orchestrator, "r2")
         assert tables(place) >= {"half", TABLE}
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+def test_a_mark_costs_one_statement(place: Place, project: Project, run: Run) -> None:
+    """Where each revision has one, that of the one before it, which has ended, is written over."""
+    sent: list[str] = []
+
+    @sa.event.listens_for(sa.Engine, "before_cursor_execute")
+    def note(*given: Any) -> None:
+        if TABLE in given[2]:
+            sent.append(given[2].split()[0])
+
+    project.chain(5)
+    try:
+        run()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+    assert sent.count("INSERT") == 1
+    assert sent.count("UPDATE") == 4
+    assert sent.count("DELETE") == 2  # in the place of another, and at the end
+    assert TABLE not in tables(place)
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+def test_a_mark_may_vanish_meanwhile(
+    place: Place, project: Project, run: Run, orchestrator: Make
+) -> None:
+    """A revision that drops the table of marks takes none from those that come later."""
+    project.chain(1)
+    project.revision("r2", "r1", f'op.execute("DROP TABLE {TABLE}")')
+    project.revision("r3", "r2", f"{HALF}\n{LATE}")
+    with pytest.raises(TaskFailed, match="late"):
+        run()
+    assert_interrupted(run, orchestrator, "r3", "table half is there")

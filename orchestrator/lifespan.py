@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, Protocol, TypeVar
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.events import Event
 from orchestrator.orchestrator import Orchestrator
 
 App = TypeVar("App")
@@ -29,12 +30,15 @@ def migrated(
     orchestrator: Orchestrator,
     database: Connectable | None = None,
     then: Callable[[App], AbstractAsyncContextManager[State | None]] | None = None,
+    *,
+    on_event: Callable[[Event], object] | None = None,
 ) -> Callable[[App], AbstractAsyncContextManager[dict[str, Any]]]:
     """A lifespan that runs the orchestrator, connects `database`, and enters `then`.
 
     They are left in the reverse order. The `RunReport` is `request.state.migration`, beside
     what `then`, the application's own lifespan, yields. A run that fails stops the start: its
     error is raised, in its own words; how it came about is logged as `orchestrator` at DEBUG.
+    `on_event` gets each event of the run, and may be asynchronous; see `Orchestrator.start`.
 
         app = FastAPI(lifespan=migrated(Orchestrator.from_config(), database))
     """
@@ -42,7 +46,8 @@ def migrated(
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
         try:
-            report = await orchestrator.run()
+            async with orchestrator.start(on_event=on_event) as run:
+                report = await run.result()
         except OrchestratorError as error:
             # Servers print the traceback of a start that failed. What led to it says nothing to
             # who runs the application: the message does, and names file and line of a script.

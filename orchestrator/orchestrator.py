@@ -19,6 +19,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event, RevisionApplied, RevisionStarted, TaskFailed
 from orchestrator.results import Check, Inspection, Preview, RunReport
 from orchestrator.run.broadcast import Broadcast, Sink
+from orchestrator.run.listening import Listener, tell
 from orchestrator.run.log import log_sink
 from orchestrator.run.resources import Resources
 from orchestrator.run.runner import Runner
@@ -256,12 +257,21 @@ class Orchestrator:
 
     @asynccontextmanager
     async def start(
-        self, command: Command = Command.RUN, revision: str | None = None, **options: bool
+        self,
+        command: Command = Command.RUN,
+        revision: str | None = None,
+        *,
+        on_event: Listener | None = None,
+        **options: bool,
     ) -> AsyncIterator[Run]:
         """Start a run, to watch it; the block is left when the run has ended.
 
         An error of the run is raised at the end of the block, if the block itself raised
         none; if the block raises, the run is cancelled. `options` are those of the command.
+
+        `on_event` is called with each event, one after the other, in the event loop, and awaited
+        if it is asynchronous. What it raises is logged; after that, or after 10 s, it is called
+        no more. It stops no migration.
         """
         if revision is None:
             revision = "heads" if command is Command.CREATE else self.settings.target
@@ -277,6 +287,8 @@ class Orchestrator:
         raised: BaseException | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run._main, tasks)
+            if on_event is not None:
+                tasks.start_soon(tell, run.events(), on_event)
             try:
                 yield run
             except anyio.get_cancelled_exc_class():
@@ -292,7 +304,7 @@ class Orchestrator:
     async def _complete(
         self, command: Command, revision: str | None = None, **options: bool
     ) -> RunReport:
-        async with self.start(command, revision, **options) as run:
+        async with self.start(command, revision, on_event=None, **options) as run:
             return await run.result()
         raise AssertionError("a block that returns is not left otherwise")
 

@@ -39,6 +39,7 @@ HOUSE = """
     5   tasks/           create, stamp, upgrade, downgrade: one file each
     6   run/             runner, contender, leader, follower, …
     -- doors: nothing imports them
+    9   asgi/            alive while migrating: the gate before an application
     9   cli/             one file a command group; logs/ is a folder of its own
     9   __main__         python -m orchestrator
 """
@@ -58,7 +59,7 @@ FLOORS = {
     name.rstrip("/"): int(floor)
     for floor, name in re.findall(r"^ +(\d) +([\w/]+)", HOUSE, re.MULTILINE)
 }
-DOORS = ("environment", "lifespan", "cli")
+DOORS = ("environment", "lifespan", "asgi", "cli")
 FIRST_DOOR = 8
 
 ALLOWED: dict[str, set[str]] = {

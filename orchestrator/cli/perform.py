@@ -120,7 +120,7 @@ async def _run_and_show(
         # Before the run begins: one that is told to begin is told to end, too.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with anyio.create_task_group() as tasks:
-                async with orchestrator.start(command, revision, **flags) as run:
+                async with orchestrator.start(command, revision, on_event=None, **flags) as run:
                     tasks.start_soon(
                         _cancel_on_signal, signals, tasks, run, stopped_by, console, told
                     )

@@ -25,13 +25,16 @@ class Follower:
     """What is appended to these files from now on; ask with `poll`, close with `close`.
 
     A file that is not there is waited for, and then read from its beginning. The older
-    generation of each is followed, too: a run may go on in it.
+    generation of each is followed, too: a run may go on in it. The last `recent_bytes` of each are
+    given first, a line that they cut excepted.
     """
 
-    def __init__(self, paths: Iterable[Path], tally: Tally) -> None:
+    def __init__(self, paths: Iterable[Path], tally: Tally, *, recent_bytes: int = 0) -> None:
         named = dict.fromkeys(paths)
         of_these = {older(path) for path in named}
-        self._followed = [_Followed(path, tally) for path in named if path not in of_these]
+        self._followed = [
+            _Followed(path, tally, recent_bytes) for path in named if path not in of_these
+        ]
 
     def poll(self) -> list[Entry]:
         """The new entries of all files by time, without waiting for any.
@@ -50,15 +53,15 @@ class Follower:
 class _Followed:
     """One path: the file that has its name now, and those that had it before."""
 
-    def __init__(self, path: Path, tally: Tally) -> None:
+    def __init__(self, path: Path, tally: Tally, recent_bytes: int) -> None:
         self._path = path
         self._tally = tally
         self._files: list[_GrowingFile] = []
-        self._take(from_end=True)
+        self._take(skip_all_but=recent_bytes)
 
     def poll(self) -> list[Entry]:
         if not self._has_current():
-            self._take(from_end=False)
+            self._take()
         found = [entry for file in self._files for entry in file.poll()]
         for position, file in enumerate(reversed(tuple(self._files))):
             if file.is_deleted() or position > _ROTATED_FILES:
@@ -80,15 +83,15 @@ class _Followed:
     def _follows(self, status: os.stat_result) -> bool:
         return any(file.identity == (status.st_dev, status.st_ino) for file in self._files)
 
-    def _take(self, *, from_end: bool) -> None:
+    def _take(self, *, skip_all_but: int | None = None) -> None:
         """Open the file that has the name now, and the one that had it before, where it is new."""
         # In this order a file that is rotated in between is met twice, and not missed.
-        self._open(self._path, from_end=from_end)
+        self._open(self._path, skip_all_but)
         previous = older(self._path)
         if previous.is_file():
-            self._open(previous, from_end=from_end)
+            self._open(previous, skip_all_but)
 
-    def _open(self, path: Path, *, from_end: bool) -> None:
+    def _open(self, path: Path, skip_all_but: int | None) -> None:
         try:
             # Unbuffered: a buffer would go on to show what a truncation has taken away.
             file = path.open("rb", buffering=0)
@@ -97,18 +100,20 @@ class _Followed:
         if self._follows(os.fstat(file.fileno())):
             file.close()
         else:
-            self._files.append(_GrowingFile(file, self._tally, from_end=from_end))
+            self._files.append(_GrowingFile(file, self._tally, skip_all_but))
 
 
 class _GrowingFile:
     """One open file, and how far it has been read."""
 
-    def __init__(self, file: io.FileIO, tally: Tally, *, from_end: bool) -> None:
+    def __init__(self, file: io.FileIO, tally: Tally, skip_all_but: int | None) -> None:
         self._file = file
         self._tally = tally
         self._lines = Lines(tally)
         self._head = b""
-        self._position = file.seek(0, os.SEEK_END) if from_end else 0
+        self._position = 0
+        if skip_all_but is not None:
+            self._position = max(0, file.seek(0, os.SEEK_END) - skip_all_but)
         status = os.fstat(file.fileno())
         self.identity = (status.st_dev, status.st_ino)
         self._remember_head()

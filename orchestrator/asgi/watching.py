@@ -1,0 +1,44 @@
+"""Follows the journal for what other processes of this host are at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+from anyio import to_thread
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.journal.follower import Follower
+from orchestrator.journal.reader import Tally
+from orchestrator.orchestrator import Orchestrator
+
+_EVERY_SECONDS: Final = 0.25
+_RECENT_BYTES: Final = 256 * 1024
+"""How much of what was written before is read: whoever leads may have begun long ago."""
+
+
+async def watch(orchestrator: Orchestrator, take: Callable[[Mapping[str, Any]], object]) -> None:
+    """Give each line of the journal that is about this database, until it is cancelled.
+
+    Nothing comes where there is no journal, or it cannot be read. It is called when the database is
+    known: when the run has told its first event.
+    """
+    with suppress(OrchestratorError, OSError):
+        path = orchestrator.resources.journal_path
+        database = orchestrator.resources.origin().database
+        if path is None:
+            return
+        limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads
+        follower = await to_thread.run_sync(
+            lambda: Follower([path], Tally(), recent_bytes=_RECENT_BYTES), limiter=limiter
+        )
+        try:
+            while True:
+                for entry in await to_thread.run_sync(follower.poll, limiter=limiter):
+                    if entry.values.get("database") == database:
+                        take(entry.values)
+                await anyio.sleep(_EVERY_SECONDS)
+        finally:
+            follower.close()

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from orchestrator.asgi.inner import Message, Scope, Send
+from orchestrator.asgi import page
+from orchestrator.asgi.inner import Message, Receive, Scope, Send
 
-_POLICY = "Try again later"
-_TRY_AGAIN_LATER = 1013
+_RETRY_AFTER: Final = (b"retry-after", b"5")
+"""Seconds, for a client of whom nothing is known, about work of which nobody knows the end."""
+_UNAVAILABLE: Final = 503
+_NOT_STORED: Final = (b"cache-control", b"no-store")
+_TRY_AGAIN_LATER: Final = 1013
 """Of a WebSocket that is closed: https://www.iana.org/assignments/websocket."""
 
 
-async def answer(
-    scope: Scope,
-    send: Send,
-    status: int,
-    values: Mapping[str, Any],
-    *,
-    retry_after_seconds: int | None = None,
-) -> None:
+def accepts(scope: Scope, kind: str) -> bool:
+    """Whether the client says by name that it understands this."""
+    return any(name == b"accept" and kind.encode() in value for name, value in scope["headers"])
+
+
+async def give(scope: Scope, send: Send, status: int, values: Mapping[str, Any]) -> None:
     """Answer a request with JSON; one that may only look with its head."""
-    body = json.dumps(values).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    if retry_after_seconds is not None:
-        headers.append((b"retry-after", str(retry_after_seconds).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    await _give(scope, send, status, b"application/json", json.dumps(values).encode())
+
+
+async def give_page(
+    scope: Scope, send: Send, values: Mapping[str, Any], *, endpoint: str | None
+) -> None:
+    """Answer a browser with the page, which goes on by itself where it may run a script."""
+    where = "" if endpoint is None else scope.get("root_path", "") + endpoint
+    await _give(scope, send, 503, b"text/html; charset=utf-8", page.of(values, where), page.HEADERS)
 
 
 async def refuse_method(send: Send) -> None:
@@ -41,18 +42,37 @@ async def refuse_method(send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def turn_away(scope: Scope, receive: Any, send: Send, *, retry_after_seconds: int) -> None:
+async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a WebSocket: by HTTP where the server can do it, else by a close that says why."""
     await receive()  # its `websocket.connect`
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        headers = [(b"retry-after", str(retry_after_seconds).encode()), (b"content-length", b"0")]
         start: Message = {
             "type": "websocket.http.response.start",
             "status": 503,
-            "headers": headers,
+            "headers": [_RETRY_AFTER, (b"content-length", b"0")],
         }
         await send(start)
         await send({"type": "websocket.http.response.body", "body": b""})
         return
     await send({"type": "websocket.accept"})
-    await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": _POLICY})
+    await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": "Try again later"})
+
+
+async def _give(
+    scope: Scope,
+    send: Send,
+    status: int,
+    kind: bytes,
+    body: bytes,
+    more: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        _NOT_STORED,
+        *more,
+    ]
+    if status >= _UNAVAILABLE:
+        headers.append(_RETRY_AFTER)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

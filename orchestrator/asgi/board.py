@@ -15,11 +15,13 @@ _MOST: Final = 1000
 class Board:
     """What is known of each run: of this process's own by its events, of others by the journal.
 
-    Each event counts once, also where it comes both ways. `own` is the run of this process.
+    Each event counts once, also where it comes both ways. `own` is the run of this process,
+    and `again` says whether one that fails is tried again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, again: bool = False) -> None:
         self.own = Progress()
+        self._again = again
         self._runs: dict[str, Progress] = {}
         self._seen: dict[str, int] = {}
 
@@ -42,7 +44,7 @@ class Board:
 
     def told(self, details: Details, *, at: datetime) -> dict[str, Any]:
         """What may be told; of who waits, what is known of the run that it waits for."""
-        told = self.own.told(details, at=at)
+        told = self.own.told(details, at=at, again=self._again)
         holder = self.own.holder
         if details == "off" or self.own.phase != "waiting" or holder is None:
             leads = self._told_by(self.own)
@@ -50,7 +52,10 @@ class Board:
             leads = holder.run_id
             leader = self._runs.get(leads)
             if leader is not None and leader.phase == "migrating":
-                told = {**leader.told(details, at=at), **{k: told[k] for k in _OWN if k in told}}
+                told = {
+                    **leader.told(details, at=at, again=self._again),
+                    **{name: told[name] for name in _OWN if name in told},
+                }
         if details != "off" and leads is not None:
             told["waiting"] = self._waiting_for(leads)
         return told

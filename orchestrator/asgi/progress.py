@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from orchestrator.events import (
     DatabaseReady,
@@ -21,10 +21,52 @@ from orchestrator.events import (
     RunStarted,
     StateObserved,
 )
-from orchestrator.results import Holder, to_jsonable
+from orchestrator.results import AppliedRevision, Holder, to_jsonable
 
-Phase = Literal["starting", "waiting", "migrating", "failed", "stopped", "opening"]
+Phase = Literal[
+    "starting", "waiting", "migrating", "failed", "stopped", "opening", "startup_failed"
+]
 Details = Literal["public", "local", "off"]
+
+WORDS: Final[dict[Phase, tuple[str, str]]] = {
+    "starting": (
+        "Checking the database",
+        "This service is finding out whether its database is up to date.",
+    ),
+    "waiting": (
+        "The database is being upgraded",
+        "Another process of this service is at it. The service opens when that is done.",
+    ),
+    "migrating": (
+        "The database is being upgraded",
+        "The service opens when that is done.",
+    ),
+    "failed": (
+        "The upgrade has failed",
+        "The service stays closed until somebody has seen to it. Its log says why.",
+    ),
+    "stopped": (
+        "The service is shutting down",
+        "This process ends. Another one may answer soon.",
+    ),
+    "opening": (
+        "Nearly there",
+        "The database is up to date, and the service is starting.",
+    ),
+    "startup_failed": (
+        "The service has not started",
+        "The database is up to date, but the application did not start. Its log says why.",
+    ),
+}
+"""A title and a sentence for everybody."""
+
+_UNREACHABLE: Final = (
+    "Waiting for the database",
+    "It does not answer, or is busy. The service goes on when it does.",
+)
+_AGAIN: Final = "It is tried again by itself. The log says why it failed."
+_SHOWN_DONE: Final = 5
+_SHOWN_NEXT: Final = 3
 
 
 @dataclass(slots=True)
@@ -32,16 +74,19 @@ class Progress:
     """One run, and whom it waits for, as far as its events have told.
 
     `state` is what the database was found to be; `position` of `total` counts the revisions that
-    are done, where this process runs them. `message` is an error's.
+    have run. `message` is an error's.
     """
 
     phase: Phase = "starting"
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     state: str | None = None
-    total: int | None = None
+    planned: tuple[str, ...] = ()
+    done: list[AppliedRevision] = field(default_factory=list)
     position: int = 0
+    total: int | None = None
     revision: str | None = None
     description: str | None = None
+    revision_began_at: datetime | None = None
     statement: str | None = None
     server_phase: str | None = None
     percent: float | None = None
@@ -61,53 +106,92 @@ class Progress:
             case LockAcquired():
                 self.phase, self.holder, self.reason = "starting", None, None
             case PlanMade():
-                self.phase, self.position = "migrating", 0
-                self.total = len(event.revisions) or None
+                self.phase, self.planned = "migrating", event.revisions
+                self.position, self.total = 0, len(event.revisions) or None
+                self.done.clear()
             case RevisionStarted():
-                self.phase = "migrating"
-                self.position, self.total = event.position - 1, event.total
-                self.revision, self.description = event.revision, event.description
-                self._forget_statement()
+                self._begin(event)
             case RevisionRunning():
                 self.statement = event.statement
                 self.server_phase, self.percent = event.phase, event.percent
             case DdlBlocked():
-                self._forget_statement()
+                self._forget()
             case RevisionApplied():
+                self._forget()
                 self.position, self.total = event.position, event.total
-                self.revision = self.description = None
-                self._forget_statement()
+                self.done.append(
+                    AppliedRevision(
+                        revision=event.revision,
+                        description=event.description,
+                        duration_seconds=event.duration_seconds,
+                    )
+                )
             case RunFailed():
                 self.phase, self.message = "failed", event.message
+                self._keep(event.applied)
             case RunCancelled():
                 self.phase = "stopped"
+                self._keep(event.applied)
             case DatabaseReady():
                 self.phase = "opening"
             case _:
                 pass
 
-    def told(self, details: Details, *, at: datetime) -> dict[str, Any]:
-        """What may be told, as JSON has it: `public` gives no name of anything."""
-        values: dict[str, Any] = {"status": self.phase}
+    def told(self, details: Details, *, at: datetime, again: bool) -> dict[str, Any]:
+        """What may be told, as JSON has it: `public` gives no name of anything.
+
+        `again` says that a failed run is tried again.
+        """
+        title, message = WORDS[self.phase]
+        if self.phase == "waiting" and self.reason:
+            title, message = _UNREACHABLE
+        elif self.phase == "failed" and again:
+            message = _AGAIN
+        values: dict[str, Any] = {"status": self.phase, "title": title, "message": message}
         if details == "off":
             return values
-        values["elapsed_seconds"] = round(max(0.0, (at - self.began_at).total_seconds()), 1)
-        if self.total is not None:
+        values["elapsed_seconds"] = _since(self.began_at, at)
+        if self.total is not None and self.phase in ("migrating", "failed"):
             values |= {"revisions_done": self.position, "revisions_total": self.total}
         if self.percent is not None:
             values["percent"] = self.percent
-        if details == "public":
-            return values
-        return values | {
+        return values if details == "public" else values | self._names(at)
+
+    def _names(self, at: datetime) -> dict[str, Any]:
+        at_work = self.planned.index(self.revision) if self.revision in self.planned else None
+        after = self.position if at_work is None else at_work + 1
+        began_at = self.revision_began_at
+        return {
             "state": self.state,
             "revision": self.revision,
             "description": self.description,
+            "revision_seconds": None if began_at is None else _since(began_at, at),
             "statement": self.statement,
             "server_phase": self.server_phase,
+            "done": to_jsonable(self.done[-_SHOWN_DONE:]),
+            "next": list(self.planned[after : after + _SHOWN_NEXT]),
             "leader": None if self.holder is None else to_jsonable(self.holder),
             "waiting_for": self.reason,
             "error": self.message,
         }
 
-    def _forget_statement(self) -> None:
+    def _begin(self, event: RevisionStarted) -> None:
+        self._forget()
+        self.phase = "migrating"
+        self.position, self.total = event.position - 1, event.total
+        self.revision, self.description = event.revision, event.description
+        self.revision_began_at = event.at
+
+    def _keep(self, durable: tuple[AppliedRevision, ...]) -> None:
+        """What has run and was rolled back is not done."""
+        self.done = list(durable)
+        self.position = len(durable)
+
+    def _forget(self) -> None:
+        """What was at work is no more."""
+        self.revision = self.description = self.revision_began_at = None
         self.statement = self.server_phase = self.percent = None
+
+
+def _since(moment: datetime, at: datetime) -> float:
+    return round(max(0.0, (at - moment).total_seconds()), 1)

@@ -114,14 +114,14 @@ def client(app: Any, address: str = "203.0.113.7") -> AbstractAsyncContextManage
 async def until(gate: Gate, *, opened: bool = True, phase: str | None = None) -> None:
     """Wait until the gate is open, or its run is at that."""
     with anyio.fail_after(30):
-        while gate.is_open is not opened or phase not in (None, gate.board.own.phase):  # noqa: ASYNC110 - what it waits for is no event
+        while gate.is_open is not opened or phase not in (None, gate.start.board.own.phase):  # noqa: ASYNC110 - what it waits for is no event
             await anyio.sleep(0.01)
 
 
 async def until_at(gate: Gate, revision: str) -> None:
     """Wait until its own run is at that revision."""
     with anyio.fail_after(30):
-        while gate.board.own.revision != revision:  # noqa: ASYNC110 - it is no event
+        while gate.start.board.own.revision != revision:  # noqa: ASYNC110 - it is no event
             await anyio.sleep(0.01)
 
 
@@ -165,8 +165,13 @@ async def test_how_far_it_is(place: Place) -> None:
             rebound = (await near.get("/readyz", headers={"Host": "evil.example"})).json()
         place.go.set()
         await until(gate)
-    names = {"status", "elapsed_seconds", "revisions_done", "revisions_total", "waiting"}
-    assert set(public) == names
+    words = {"status", "title", "message"}
+    assert set(public) == words | {
+        "elapsed_seconds",
+        "revisions_done",
+        "revisions_total",
+        "waiting",
+    }
     assert (public["revisions_done"], public["revisions_total"]) == (1, 2)
     assert set(proxied) == set(rebound) == set(public)
     assert (local["revision"], local["description"]) == ("slow", "revision slow")
@@ -214,7 +219,7 @@ async def test_a_run_at_work_ends_with_its_revision(place: Place) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop)
         await until_at(gate, "slow")
-        while not gate.is_closing:  # noqa: ASYNC110 - it is no event
+        while not gate.start.is_closing:  # noqa: ASYNC110 - it is no event
             await anyio.sleep(0.01)
         place.go.set()
     assert place.application.story == []
@@ -284,7 +289,7 @@ async def test_an_application_that_does_not_start(place: Place) -> None:
     place.application = Application(broken=True)
     gate = place.gate(on_startup_failure="closed")
     async with served(gate) as http:
-        await until(gate, opened=False, phase="failed")
+        await until(gate, opened=False, phase="startup_failed")
         ready = await http.get("/readyz")
         assert (ready.status_code, "broker" in ready.text) == (503, False)
     assert place.application.story == ["enter"]

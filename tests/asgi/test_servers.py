@@ -44,6 +44,7 @@ async def lifespan(app):
 inner = FastAPI(lifespan=lifespan)
 
 
+@inner.get("/favicon.ico")
 @inner.get("/")
 async def home() -> dict:
     return {{"pid": os.getpid()}}
@@ -59,7 +60,7 @@ class Served:
     def __init__(self, project: Project, process: subprocess.Popen[bytes], port: int) -> None:
         self.project = project
         self.process = process
-        self._port = port
+        self.address = f"http://127.0.0.1:{port}/"
 
     @property
     def log(self) -> str:
@@ -68,7 +69,7 @@ class Served:
     def get(self, path: str) -> tuple[int, Any]:
         """Status and JSON; 0 while nobody listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as got:
+            with urllib.request.urlopen(self.address + path[1:], timeout=10) as got:
                 return got.status, json.load(got)
         except urllib.error.HTTPError as answer:
             with answer:
@@ -110,6 +111,8 @@ def served(
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
+        for number in ("", 1, 2, 3):  # a revision that waits would keep it from ending
+            (project.path / f"go{number}").touch()
         try:
             process.wait(30)
         finally:

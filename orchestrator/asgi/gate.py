@@ -27,6 +27,8 @@ class Gate:
 
         app = Gate(FastAPI(), Orchestrator.from_config())
 
+    Or as a middleware: `app.add_middleware(Gate, orchestrator=Orchestrator.from_config())`.
+
     The server serves at once. `livez` is answered with 200 from the beginning, `readyz` with 503
     until the gate is open, and all else with 503: JSON, or to browsers a page that shows the work.
     The run is the server's lifespan's, or, where the server sends none, begins with the first
@@ -97,7 +99,7 @@ class Gate:
         """The server's lifespan: it is told at once that all is well."""
         await receive()
         try:
-            self._refuse_routes()
+            self._refuse_routes(scope)
         except ConfigurationError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -119,7 +121,7 @@ class Gate:
     async def _meet(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request while the gate is closed."""
         if not self._begun:
-            self._refuse_routes()
+            self._refuse_routes(scope)
             self._begun = True
             begin(self._work_alone)
         if scope["type"] == "websocket":
@@ -163,8 +165,9 @@ class Gate:
         details: Details = "local" if local else "off" if self._details == "off" else "public"
         return self.start.board.told(details, at=datetime.now(UTC))
 
-    def _refuse_routes(self) -> None:
-        for route in getattr(self.app, "routes", ()):
+    def _refuse_routes(self, scope: Scope) -> None:
+        # As a middleware it stands before what is no application; Starlette names that.
+        for route in getattr(scope.get("app", self.app), "routes", ()):
             path = getattr(route, "path", None)
             if path in self._own:
                 name = "livez" if path == self._livez else "readyz"

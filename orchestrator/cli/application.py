@@ -25,8 +25,10 @@ def orchestrator_of(name: str, where: str) -> Orchestrator:
     """The orchestrator that `module:object` is, or that the application there has.
 
     A factory is called. Modules are looked for in the working directory first, as ASGI servers
-    do. What an application is asked for is its lifespan; in that, what it refers to. `where` is
-    how the name was given, for messages. Raises `ConfigurationError`.
+    do. An application is asked for its `orchestrator`, as a gate has one, else for its lifespan; in
+    that, what it refers to. `where` is how the name was given, for messages.
+
+    Raises `ConfigurationError`.
     """
     module, colon, path = name.partition(":")
     if not (module and colon and path):
@@ -77,6 +79,7 @@ def _perhaps(module: Any) -> str:
         for name, value in vars(module).items()
         if isinstance(value, Orchestrator)
         or hasattr(value, "router")
+        or isinstance(getattr(value, "orchestrator", None), Orchestrator)
         or (inspect.isfunction(value) and "app" in name and value.__module__ == module.__name__)
     ]
     return f" It has {', '.join(f'`{name}`' for name in names)}." if names else ""
@@ -90,10 +93,17 @@ def _made_by(factory: Any, where: str) -> Any:
 
 
 def _held_by(application: Any) -> Iterator[Orchestrator]:
-    """Every orchestrator that an application's lifespan refers to, each once."""
+    """Every orchestrator that an application has or its lifespan refers to, each once."""
+    own = getattr(application, "orchestrator", None)  # a gate has one
+    if isinstance(own, Orchestrator):
+        yield own
+        return
     router = getattr(application, "router", application)
     seen: set[int] = set()
     waiting = [(getattr(router, "lifespan_context", None), 0)]
+    for middleware in getattr(application, "user_middleware", ()):  # Starlette's; a gate is one
+        given = getattr(middleware, "kwargs", {}).values()
+        waiting.extend((one, 0) for one in given if isinstance(one, Orchestrator))
     while waiting:
         one, depth = waiting.pop()
         if id(one) in seen or depth > _DEPTH:

@@ -307,9 +307,8 @@ async def test_it_starts_again(place: Place) -> None:
     assert place.application.story == ["enter", "request", "leave"] * 2
 
 
-async def test_a_route_in_its_way(place: Place) -> None:
-    """A path of the gate's that the application has, too, is an error before anything begins."""
-    place.application.app.routes.append(Route("/readyz", place.application._home))
+async def startup(app: Any) -> list[Any]:
+    """What an application answers to that, and returns."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -318,12 +317,44 @@ async def test_a_route_in_its_way(place: Place) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await place.gate()({"type": "lifespan"}, receive, send)
-    assert sent[0]["type"] == "lifespan.startup.failed"
-    assert "readyz=None" in sent[0]["message"]
+    await app({"type": "lifespan"}, receive, send)
+    return sent
+
+
+async def test_a_route_in_its_way(place: Place) -> None:
+    """A path of the gate's that the application has, too, is an error before anything begins."""
+    place.application.app.routes.append(Route("/readyz", place.application._home))
+    [answer] = await startup(place.gate())
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "readyz=None" in answer["message"]
     assert not place.project.database.exists()
     async with served(place.gate(readyz=None)):
         pass
+
+
+async def test_as_a_middleware(place: Place) -> None:
+    """Of a Starlette or FastAPI application, which stays what the server is given."""
+    place.slow()
+    app = place.application.app
+    app.add_middleware(Gate, orchestrator=place.orchestrator())
+    async with served(app) as http:
+        assert (await http.get("/")).status_code == 503
+        assert place.application.story == []
+        place.go.set()
+        with anyio.fail_after(30):
+            while (await http.get("/readyz")).status_code == 503:  # noqa: ASYNC110 - it is no event
+                await anyio.sleep(0.01)
+        assert (await http.get("/")).json() == {"versions": ["slow"], "mine": 7}
+    assert place.application.story == ["enter", "request", "leave"]
+
+
+async def test_a_route_in_the_way_of_a_middleware(place: Place) -> None:
+    """It is found in the application, whatever stands between."""
+    app = place.application.app
+    app.routes.append(Route("/livez", place.application._home))
+    app.add_middleware(Gate, orchestrator=place.orchestrator())
+    [answer] = await startup(app)
+    assert "livez=None" in answer["message"]
 
 
 @pytest.mark.parametrize("extended", [False, True])

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from orchestrator import Orchestrator, Settings
+from orchestrator.asgi import Gate
 from orchestrator.lifespan import migrated
 
 orchestrator = Orchestrator(Settings(database_url="sqlite:///own.db", release="own"))
@@ -58,6 +59,9 @@ class Namespace:
 
 
 app = make_app()
+gate = Gate(FastAPI(), orchestrator)
+with_middleware = FastAPI()
+with_middleware.add_middleware(Gate, orchestrator=orchestrator)
 with_own_lifespan = FastAPI(lifespan=own_lifespan)
 with_wrapped_lifespan = FastAPI(lifespan=over_others)
 with_partial = FastAPI(lifespan=functools.partial(migrated(orchestrator)))
@@ -91,6 +95,8 @@ def _there(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "with_own_lifespan",
         "with_wrapped_lifespan",
         "with_partial",
+        "gate",
+        "with_middleware",
     ],
 )
 def test_it_is_found(name: str) -> None:

@@ -51,6 +51,7 @@ It reads like the drawing in the design. A new module or room chooses its floor 
 LEVEL: dict[str, set[str]] = {
     "errors": {"results"},  # an error carries what was applied all the same
     "databases": {"locks"},  # the seam gives out a lock
+    "timeline": {"events"},  # how far a run is
     "__main__": {"cli"},
 }
 """Who may import what is on the same floor."""

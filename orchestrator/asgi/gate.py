@@ -11,12 +11,12 @@ import anyio
 from orchestrator.asgi import answers
 from orchestrator.asgi.background import begin
 from orchestrator.asgi.inner import ASGIApp, Receive, Scope, Send
-from orchestrator.asgi.progress import Details
 from orchestrator.asgi.start import Behaviour, OnFailure, Start
 from orchestrator.asgi.stream import Streams
 from orchestrator.errors import ConfigurationError
 from orchestrator.events import Event
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.timeline.progress import Details
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _LOCAL_NAMES: Final = (b"localhost", b"127.0.0.1", b"[::1]")

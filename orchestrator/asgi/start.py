@@ -13,13 +13,13 @@ from typing import Any, Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator.asgi.board import Board
 from orchestrator.asgi.inner import ASGIApp, Inner, Scope, StartupFailed
-from orchestrator.asgi.watching import watch
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Event
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import RunReport
+from orchestrator.run.tailing import tail_journal
+from orchestrator.timeline.board import Board
 
 OnFailure = Literal["closed", "exit"]
 
@@ -120,7 +120,9 @@ class Start:
                 self.board.take_own(event)
                 if not watching:
                     watching = True
-                    tasks.start_soon(watch, self._orchestrator, self.board.take_entry)
+                    tasks.start_soon(
+                        tail_journal, self._orchestrator.resources, self.board.take_entry
+                    )
             tasks.cancel_scope.cancel()
 
     def _failed(self, error: OrchestratorError) -> None:

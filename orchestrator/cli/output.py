@@ -11,13 +11,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.streams import losing_at
 from orchestrator.databases.secrets import redacted
 from orchestrator.databases.url import redact
 from orchestrator.errors import ConfigurationError, OrchestratorError
@@ -30,9 +31,11 @@ _STDOUT: Final = 1
 _SLOW_SECONDS: Final = 2.0
 
 
-def stdout() -> Console:
-    """Where results go."""
-    return Console(file=sys.stdout, soft_wrap=True, highlight=False, emoji=False)
+def stdout(stream: TextIO | None = None) -> Console:
+    """Where results go; `stream` is what leads there where `sys.stdout` does not."""
+    return Console(
+        file=sys.stdout if stream is None else stream, soft_wrap=True, highlight=False, emoji=False
+    )
 
 
 def stderr() -> Console:
@@ -119,17 +122,22 @@ def report_usage(error: Any, *, as_json: bool) -> int:
 
 
 @contextmanager
-def stdout_kept_clean() -> Iterator[None]:
+def stdout_kept_clean() -> Iterator[TextIO]:
     """Send what `env.py`, revisions and the programs that they start print to stderr.
 
-    What they put in the place of a stream is theirs, and goes with them.
+    What they put in the place of a stream is theirs, and goes with them. The command itself
+    reaches stdout by the stream that is yielded.
     """
-    with redirect_stderr(sys.stderr), _descriptor_kept_clean(), redirect_stdout(sys.stderr):
-        yield
+    with (
+        redirect_stderr(sys.stderr),
+        _descriptor_kept_clean() as own,
+        redirect_stdout(sys.stderr),
+    ):
+        yield own
 
 
 @contextmanager
-def _descriptor_kept_clean() -> Iterator[None]:
+def _descriptor_kept_clean() -> Iterator[TextIO]:
     """The same for what is written to descriptor 1, where that is this process's stdout."""
     own = sys.stdout
     try:
@@ -137,14 +145,16 @@ def _descriptor_kept_clean() -> Iterator[None]:
     except (OSError, ValueError):  # a stream without a descriptor
         elsewhere = None
     if elsewhere is None:
-        yield
+        yield own
         return
     kept = os.dup(_STDOUT)
     own.flush()
     os.dup2(elsewhere, _STDOUT)
+    there = losing_at(kept, own)
     try:
-        yield
+        yield there
     finally:
+        there.flush()
         own.flush()  # what was printed to sys.__stdout__
         os.dup2(kept, _STDOUT)
         os.close(kept)

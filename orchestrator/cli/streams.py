@@ -60,8 +60,8 @@ class _LosingBuffer(io.BufferedWriter):
 class _LosingStream(io.TextIOWrapper):
     """A text stream that takes everything, whatever its encoding; it stays open."""
 
-    def __init__(self, like: io.TextIOWrapper) -> None:
-        self.losing = _LosingBuffer(io.FileIO(like.fileno(), "w", closefd=False))
+    def __init__(self, like: io.TextIOWrapper, descriptor: int) -> None:
+        self.losing = _LosingBuffer(io.FileIO(descriptor, "w", closefd=False))
         super().__init__(
             self.losing,
             encoding=like.encoding,
@@ -114,9 +114,19 @@ def words_lost_only() -> Iterator[None]:
             stream.close()
 
 
-def stdout_lost() -> OSError | None:
-    """Why something that was printed to stdout is lost; None if all was written so far."""
-    stream = sys.stdout
+def losing_at(descriptor: int, like: TextIO) -> TextIO:
+    """A stream like another one, elsewhere, that loses what cannot be written."""
+    if not isinstance(like, io.TextIOWrapper):
+        raise TypeError(f"no stream of the operating system's: {like!r}")
+    return _LosingStream(like, descriptor)
+
+
+def stdout_lost(stream: TextIO | None = None) -> OSError | None:
+    """Why something that was printed to stdout is lost; None if all was written so far.
+
+    `stream` is what leads there where `sys.stdout` does not.
+    """
+    stream = sys.stdout if stream is None else stream
     return stream.losing.lost if isinstance(stream, _LosingStream) else None
 
 
@@ -124,7 +134,7 @@ def _losing(stream: io.TextIOWrapper) -> TextIO:
     with suppress(OSError, ValueError):
         stream.flush()  # what was printed before
     try:
-        return _LosingStream(stream)
+        return _LosingStream(stream, stream.fileno())
     except io.UnsupportedOperation:  # it has no descriptor
         return stream
     except (OSError, ValueError):  # it, or its descriptor, is closed

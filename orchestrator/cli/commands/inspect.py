@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 import anyio
@@ -22,6 +23,7 @@ from orchestrator.cli.output import (
     stdout_kept_clean,
     word_if_slow,
 )
+from orchestrator.orchestrator import Orchestrator
 from orchestrator.results import Inspection, LockReport, Preview, Revision
 
 _NOT_AT_TARGET: Final = 6
@@ -46,14 +48,27 @@ def status(
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 6 if the database is not at its target.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on showing it, until the database is at its target."),
+    ] = False,
 ) -> None:
-    """Show what the database is at, what is pending, and who holds the lock. Touches nothing."""
+    """Show what the database is at, what is pending, and who holds the lock. Touches nothing.
+
+    With --watch it is shown again and again, with what is at work, who leads and how many wait.
+    """
+    if watch and looking.json:
+        raise typer.BadParameter(
+            "It is for people; `status --json` is one look.", param_hint="--watch"
+        )
     with errors_reported(as_json=looking.json, verbose=looking.verbose) as hiding:
         orchestrator = make_orchestrator(where)
         print_remarks()
         hiding.append(orchestrator.resources.hide)
         with stdout_kept_clean(), word_if_slow(orchestrator.settings):
             inspection = anyio.run(orchestrator.inspect)
+        if watch:
+            inspection = _watched(orchestrator, inspection)
     if looking.json:
         print_json(inspection)
     else:
@@ -64,6 +79,14 @@ def status(
             )
     if check and not inspection.at_target:
         raise typer.Exit(_NOT_AT_TARGET)
+
+
+def _watched(orchestrator: Orchestrator, first: Inspection) -> Inspection:
+    from orchestrator.cli.watching import watch  # no other command shows that
+
+    with stdout_kept_clean() as stream:
+        console = stdout(stream)
+        return anyio.run(partial(watch, orchestrator, console, first, table_of=_status_table))
 
 
 def plan(

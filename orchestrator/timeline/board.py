@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from orchestrator.asgi.progress import Details, Progress
 from orchestrator.events import Event, from_dict
+from orchestrator.timeline.progress import Details, Progress
 
 _MOST: Final = 1000
 
@@ -24,6 +24,7 @@ class Board:
         self._again = again
         self._runs: dict[str, Progress] = {}
         self._seen: dict[str, int] = {}
+        self._latest: str | None = None
 
     def begin(self) -> None:
         """A run of this process begins."""
@@ -57,13 +58,23 @@ class Board:
                     **{name: told[name] for name in _OWN if name in told},
                 }
         if details != "off" and leads is not None:
-            told["waiting"] = self._waiting_for(leads)
+            told["waiting"] = self.waiting_for(leads)
         return told
+
+    def run(self, run_id: str) -> Progress | None:
+        """What is known of a run."""
+        return self._runs.get(run_id)
+
+    @property
+    def latest(self) -> Progress | None:
+        """The run that was heard of last."""
+        return self._runs[self._latest] if self._latest is not None else None
 
     def _told_by(self, wanted: Progress) -> str | None:
         return next((run_id for run_id, run in self._runs.items() if run is wanted), None)
 
-    def _waiting_for(self, run_id: str) -> int:
+    def waiting_for(self, run_id: str) -> int:
+        """How many runs wait for that one."""
         return sum(
             run.phase == "waiting" and run.holder is not None and run.holder.run_id == run_id
             for run in self._runs.values()
@@ -75,6 +86,7 @@ class Board:
             return
         self._seen[run_id] = event.sequence
         self._runs.setdefault(run_id, Progress()).take(event)
+        self._latest = run_id
         while len(self._runs) > _MOST:
             oldest = next(iter(self._runs))
             del self._runs[oldest], self._seen[oldest]

@@ -12,22 +12,22 @@ from anyio import to_thread
 from orchestrator.errors import OrchestratorError
 from orchestrator.journal.follower import Follower
 from orchestrator.journal.reader import Tally
-from orchestrator.orchestrator import Orchestrator
+from orchestrator.run.resources import Resources
 
 _EVERY_SECONDS: Final = 0.25
 _RECENT_BYTES: Final = 256 * 1024
 """How much of what was written before is read: whoever leads may have begun long ago."""
 
 
-async def watch(orchestrator: Orchestrator, take: Callable[[Mapping[str, Any]], object]) -> None:
+async def tail_journal(resources: Resources, take: Callable[[Mapping[str, Any]], object]) -> None:
     """Give each line of the journal that is about this database, until it is cancelled.
 
-    Nothing comes where there is no journal, or it cannot be read. It is called when the database is
-    known: when the run has told its first event.
+    Nothing comes where there is no journal, or it cannot be read. To be called when the database is
+    known: when a run has told its first event, or somebody has looked.
     """
     with suppress(OrchestratorError, OSError):
-        path = orchestrator.resources.journal_path
-        database = orchestrator.resources.origin().database
+        path = resources.journal_path
+        database = resources.origin().database
         if path is None:
             return
         limiter = anyio.CapacityLimiter(1)  # never queues behind the application's threads

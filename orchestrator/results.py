@@ -86,13 +86,15 @@ class Blocker:
 class Mark:
     """That a revision was begun whose work is committed bit by bit: it is gone when that has ended.
 
-    `down` is whether it was taken back; `statement` how many of its statements were begun, of which
-    the last may or may not be done; `process` who did it.
+    `down` is whether it was taken back; `statement` how many of its statements were begun,
+    `committed` how many of them are known to be kept: what lies between may or may not be done;
+    `process` who did it.
     """
 
     revision: str
     down: bool = False
     statement: int = 0
+    committed: int = 0
     began_at: datetime | None = None
     process: str = ""
 
@@ -189,7 +191,8 @@ class Inspection:
     `unknown` are those of the versions that no script has. `at_target` says whether a run would
     find nothing to do, and `refused` what it would say where it does not touch such a state.
     `interrupted` tells of a revision that was begun and has not ended, and `seen` what is there of
-    the tables, columns and indexes that it makes and drops.
+    the tables, columns and indexes that it makes and drops; `at_work` tells of one that whoever
+    holds the lock is at, where a part of it may be committed already.
     """
 
     database: str
@@ -202,6 +205,7 @@ class Inspection:
     refused: str | None = None
     interrupted: Mark | None = None
     seen: tuple[str, ...] = ()
+    at_work: Mark | None = None
     lock: LockReport
 
 

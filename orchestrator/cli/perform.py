@@ -180,7 +180,8 @@ def _summary(report: RunReport) -> str:
         case "ready" if report.led:
             tasks = " + ".join(task.task for task in report.tasks)
             did = f"{tasks}, {revisions}" if number else tasks
-            return f"[bold green]ready[/] at {at}: {did} in {took}{waited}"
+            word = "resolved" if report.command == Command.RESOLVE else "ready"
+            return f"[bold green]{word}[/] at {at}: {did} in {took}{waited}"
         case "ready":
             return f"[bold green]ready[/] at {at}: nothing to do, {took}{waited}"
         case "cancelled":

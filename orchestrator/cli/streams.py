@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from typing import IO, Any, Final, TextIO, cast
 
 _writing: Final = threading.RLock()
 """Held by whoever writes, and by whoever forks: else a child could find the lock of a buffer held,
@@ -121,7 +121,7 @@ def losing_at(descriptor: int, like: TextIO) -> TextIO:
     return _LosingStream(like, descriptor)
 
 
-def stdout_lost(stream: TextIO | None = None) -> OSError | None:
+def stdout_lost(stream: IO[str] | None = None) -> OSError | None:
     """Why something that was printed to stdout is lost; None if all was written so far.
 
     `stream` is what leads there where `sys.stdout` does not.

@@ -32,6 +32,7 @@ def read(connection: Connection, schema: str | None, version_table: str) -> Mark
         revision=row.revision,
         down=bool(row.down),
         statement=row.statement,
+        committed=row.committed,
         began_at=datetime.fromisoformat(row.began_at).astimezone(UTC),
         process=row.process,
     )
@@ -41,8 +42,8 @@ def write(connection: Connection, schema: str | None, version_table: str, mark: 
     """Leave this mark, in the place of another of the project; of a connection in autocommit."""
     table = _table(schema)
     table.create(connection, checkfirst=True)
-    connection.execute(table.delete().where(table.c.version_table == version_table))
-    connection.execute(table.insert().values(_values(version_table, mark)))
+    if not rewrite(connection, schema, version_table, mark):
+        connection.execute(table.insert().values(_values(version_table, mark)))
 
 
 def rewrite(connection: Connection, schema: str | None, version_table: str, mark: Mark) -> bool:
@@ -51,13 +52,6 @@ def rewrite(connection: Connection, schema: str | None, version_table: str, mark
     of_project = table.c.version_table == version_table
     values = _values(version_table, mark)
     return connection.execute(table.update().where(of_project).values(values)).rowcount == 1
-
-
-def advance(connection: Connection, schema: str | None, version_table: str, statement: int) -> None:
-    """Say that one more statement was begun."""
-    table = _table(schema)
-    of_project = table.c.version_table == version_table
-    connection.execute(table.update().where(of_project).values(statement=statement))
 
 
 def erase(connection: Connection, schema: str | None, version_table: str) -> None:
@@ -102,11 +96,12 @@ def leaving(
     )
 
 
-def advancing(dialect: Dialect, schema: str | None, version_table: str, statement: int) -> str:
-    """The statement that says that one more was begun."""
+def advancing(dialect: Dialect, schema: str | None, version_table: str, mark: Mark) -> str:
+    """The statement that says how far it has come since."""
     table = _table(schema)
     of_project = table.c.version_table == version_table
-    return _text(table.update().where(of_project).values(statement=statement), dialect)
+    values = {"statement": mark.statement, "committed": mark.committed}
+    return _text(table.update().where(of_project).values(values), dialect)
 
 
 def erasing(dialect: Dialect, schema: str | None, version_table: str) -> str:
@@ -121,6 +116,7 @@ def _values(version_table: str, mark: Mark) -> dict[str, object]:
         "revision": mark.revision,
         "down": int(mark.down),
         "statement": mark.statement,
+        "committed": mark.committed,
         "began_at": (mark.began_at or datetime.now(UTC)).isoformat(),
         "process": mark.process[:_LONGEST],
     }
@@ -143,6 +139,7 @@ def _table(schema: str | None) -> sa.Table:
         sa.Column("revision", sa.String(_LONGEST), nullable=False),
         sa.Column("down", sa.Integer, nullable=False),
         sa.Column("statement", sa.Integer, nullable=False),
+        sa.Column("committed", sa.Integer, nullable=False),
         sa.Column("began_at", sa.String(40), nullable=False),
         sa.Column("process", sa.String(_LONGEST), nullable=False),
         schema=schema,

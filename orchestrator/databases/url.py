@@ -28,6 +28,13 @@ _FILE_ONLY: Final = re.compile(r"sqlite(\+\w+)?:/?[^/:@?&=][^:@?&=]*")
 
 EXAMPLE: Final = "sqlite:///var/app.db"
 """A URL, for messages and help."""
+_SERVER_EXAMPLE: Final = "postgresql+psycopg://user@host/name, mysql+pymysql://user@host/name"
+_PACKAGES: Final = {
+    "MySQLdb": "mysqlclient",
+    "psycopg": "'psycopg[binary]'",
+    "psycopg2": "psycopg2-binary",
+}
+"""Those whose name is not that of the module."""
 
 
 def parse(text: str) -> URL:
@@ -51,7 +58,7 @@ def parse(text: str) -> URL:
     except NoSuchModuleError as error:
         raise ConfigurationError(
             f"No SQLAlchemy dialect is installed for the database URL {redact(text)}. "
-            f"A URL reads like {EXAMPLE}.",
+            f"A URL reads like {EXAMPLE} or {_SERVER_EXAMPLE}.",
             setting="database_url",
         ) from error
     except (ArgumentError, ValueError):
@@ -96,7 +103,8 @@ def unknown_url(reason: str = "") -> ConfigurationError:
 
 
 def _driver_missing(shown: str, error: ImportError) -> ConfigurationError:
-    package = error.name or str(error)
+    module = error.name or str(error)
+    package = _PACKAGES.get(module, module)
     return ConfigurationError(
         f"The driver for the database URL {shown} is not installed: "
         f"install it with `pip install {package}`.",

@@ -34,6 +34,11 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.tasks)
 
+    @property
+    def changes_tables(self) -> bool:
+        """Whether it changes more than what is noted down about the database."""
+        return not {Task.STAMP, Task.RESOLVE}.issuperset(self.tasks)
+
 
 NOTHING: Final = Plan()
 _UPGRADE: Final = Plan(tasks=(Task.UPGRADE,))

@@ -11,7 +11,7 @@ from orchestrator.results import Mark
 
 _SHOWN_TABLES: Final = 5
 _SEEN: Final = {
-    DatabaseState.INTERRUPTED: "is interrupted, which `orchestrator run` refuses",
+    DatabaseState.INTERRUPTED: "is interrupted in {revision}, which `orchestrator run` refuses",
     DatabaseState.UNVERSIONED: "has tables but no version row, which `orchestrator run` refuses",
     DatabaseState.UNRECOGNISED: (
         "is at {unknown}, which no script has, and which `orchestrator run` refuses"
@@ -29,7 +29,7 @@ def work_to_do(observation: Observation, database: str) -> StateRefused:
         case DatabaseState.UNVERSIONED:
             found = "has tables but no version row"
         case DatabaseState.INTERRUPTED if observation.at_work:
-            found = f"is being migrated ({observation.mark})"
+            found = f"is at work on {observation.mark}"
         case DatabaseState.INTERRUPTED:
             found = f"is interrupted in {observation.mark.revision if observation.mark else '?'}"
         case _:
@@ -70,12 +70,16 @@ def repeated(observation: Observation) -> StateRefused:
 def refusal(observation: Observation, policy: Policy, command: Command) -> StateRefused:
     """What to say of a database that this command does not touch, by this policy."""
     found, advice = _describe(observation, policy, command)
+    seen = _SEEN.get(observation.state, "").format(
+        unknown=", ".join(observation.unknown),
+        revision=observation.mark.revision if observation.mark is not None else "",
+    )
     return StateRefused(
         f"{found.rstrip()}{_space(found)}Nothing was changed. {advice}".rstrip(),
         state=observation.state,
         found=observation.unknown or observation.differences or observation.tables,
         advice=advice,
-        seen=_SEEN.get(observation.state, "").format(unknown=", ".join(observation.unknown)),
+        seen=seen,
     )
 
 
@@ -151,20 +155,29 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
 
 def _interrupted(observation: Observation, mark: Mark, command: Command) -> tuple[str, str]:
     found = f"The database is interrupted: {mark}, has not ended, and a part of it is committed."
+    if command is Command.RESOLVE:
+        asked = ", ".join(observation.target) or "base"
+        found = f"It is not {asked} that is interrupted. {found}"
     if mark.statement:
-        found += f" Its statement {mark.statement} may or may not be done, those before it are."
+        found += f" {_how_far(mark)}"
     if observation.seen:
         found += f" Of what it makes and drops: {'; '.join(observation.seen)}."
-    if command is Command.RESOLVE:
-        found += f" That is not {', '.join(observation.target) or 'base'}."
     return found, ways_out(mark)
+
+
+def _how_far(mark: Mark) -> str:
+    first, last = mark.committed + 1, mark.statement
+    one = first >= last
+    which = f"Its statement {last}" if one else f"Its statements {first} to {last}"
+    done = f", those before {'it' if one else 'them'} are" if mark.committed else ""
+    return f"{which} may or may not be done{done}."
 
 
 def ways_out(mark: Mark) -> str:
     """What to do about a revision that was interrupted."""
     done, undone = ("--applied", "--rolled-back")
     return (
-        "Look how far it has come. Finish it by hand, and then "
+        "Finish it by hand, and then "
         f"`orchestrator resolve {done} {mark.revision}`; or undo it by hand, and then "
         f"`orchestrator resolve {undone} {mark.revision}`. If it can be repeated from its "
         f"beginning as it is, set {by_setting('interrupted', 'retry')}."

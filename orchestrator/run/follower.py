@@ -12,7 +12,8 @@ from anyio.abc import TaskGroup
 
 from orchestrator.databases.patience import still
 from orchestrator.decision.job import Policy
-from orchestrator.errors import DatabaseUnavailable, LockTimeout, by_setting
+from orchestrator.decision.state import DatabaseState
+from orchestrator.errors import DatabaseUnavailable, LockTimeout, StateRefused, by_setting
 from orchestrator.host.peers import Peers
 from orchestrator.results import AppliedRevision, Ended, Holder
 from orchestrator.run.resources import Resources
@@ -23,6 +24,16 @@ _SHORTEST_SECONDS: Final = 0.25
 _LONGEST_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 2.0
 """How often a server is asked who leads."""
+
+
+_STAYS: Final = frozenset(
+    {DatabaseState.UNVERSIONED, DatabaseState.UNRECOGNISED, DatabaseState.INTERRUPTED}
+)
+
+
+def _stays(refusal: StateRefused) -> bool:
+    """Whether nobody ends that state by a run."""
+    return refusal.state in _STAYS
 
 
 class Follower:
@@ -59,8 +70,11 @@ class Follower:
             left = self._timeout_seconds - self.waited_seconds
             if left <= 0:
                 raise self._timeout(await self._seen_at_work(at_once=True))
-            reason = self._busy.reason if self._busy is not None else None
             holder = await self._seen_at_work()
+            reason = self._busy.reason if self._busy is not None else None
+            refusal = self._watch.refusal
+            if reason is None and holder is None and refusal is not None and _stays(refusal):
+                reason = f"it {refusal.seen}"
             self._peers.tell_waiting("database", self.waited_seconds, holder, reason)
             await anyio.sleep(min(left, pause * random.uniform(0.75, 1.25)))
             pause = min(_LONGEST_SECONDS, pause * 1.5)
@@ -102,12 +116,14 @@ class Follower:
             unseen.args = (f"{unseen} Until then nobody can tell whether it is at its target.",)
             return unseen
         refusal = self._watch.refusal
+        advice = "another one has to migrate, by `orchestrator run --mode migrate`."
+        if refusal is not None and holder is None and _stays(refusal):
+            advice = f"somebody has to see to that. {refusal.advice}"
         return LockTimeout(
             f"The database {self._database.shown_url} was not at its target after "
             f"{self.waited_seconds:.1f} s"
             + (f": it {refusal.seen}. " if refusal is not None else ". ")
-            + "This process only follows: another one has to migrate, by `orchestrator run --mode "
-            "migrate`. "
+            + f"This process only follows: {advice} "
             + (f"Seen at work: {holder}. " if holder else "None was seen at work. ")
             + f"To wait longer, set {by_setting('lock_timeout_seconds')}.",
             lock=None,

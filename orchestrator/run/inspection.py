@@ -106,8 +106,11 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
         pending = scripts.pending(target, observation.versions)
     at_target, refused = False, None
     lock = inspect_lock(resources)
-    # A mark is no refusal while somebody is at what it tells of, nor is it known who compares.
-    if not adopts(observation, policy) and not (observation.mark and lock.held):
+    at_work = observation.mark if lock.held else None
+    if at_work is not None:  # what it tells of is no interruption, but under way
+        observation = replace(observation, mark=None, seen=())
+    # It is not known who compares, nor what becomes of what is under way.
+    if at_work is None and not adopts(observation, policy):
         try:
             at_target = not decide(observation, policy)
         except StateRefused as refusal:
@@ -122,6 +125,7 @@ def inspect(resources: Resources, policy: Policy) -> Inspection:
         at_target=at_target,
         refused=refused,
         interrupted=observation.mark,
+        at_work=at_work,
         seen=observation.seen,
         lock=lock,
     )
@@ -178,7 +182,7 @@ def preview(
         revisions=revisions,
         drops=_drops(made_or_dropped, observation),
         sql=_sql(resources, scripts, plan.tasks, target, versions) if sql else None,
-        remark=resources.database.divides if plan else None,
+        remark=resources.database.divides if plan.changes_tables else None,
     )
 
 

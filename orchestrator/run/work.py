@@ -111,8 +111,9 @@ class Work:
         self._refuse_another(environment, observation, outcome.plan)
         if outcome.plan and self._cancelled():
             raise Interrupted
-        if outcome.plan and self._database.divides is not None and outcome.before is observation:
-            self._warn(self._database.divides, None)
+        divides = self._database.divides if outcome.plan.changes_tables else None
+        if divides is not None and outcome.before is observation:
+            self._warn(divides, None)
         if outcome.plan:
             self._announce(environment, outcome.plan, observation.versions)
         for task in outcome.plan.tasks:

@@ -231,6 +231,7 @@ def test_status_and_plan_tell_what_is_pending(chained: Project) -> None:
         "at_target": False,
         "refused": None,
         "interrupted": None,
+        "at_work": None,
         "seen": [],
         "lock": {"held": False, "holder": None},
     }

@@ -180,7 +180,7 @@ def test_the_plan_of_a_downgrade(migrated: Project) -> None:
     as_json = migrated.run("plan", "--downgrade", "base", "--json")
 
     assert told.stdout.splitlines() == [
-        "The database is current: downgrade",
+        "downgrade:",
         "r2  revision r2",
         "drops table t_r2  (r2)",
     ]

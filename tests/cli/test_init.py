@@ -76,6 +76,34 @@ def test_without_metadata(tmp_path: Path) -> None:
     assert ready.code == 0, ready.stderr
 
 
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "ORCHESTRATOR_DATABASE_URL"])
+def test_a_variable_names_the_database(tmp_path: Path, variable: str) -> None:
+    """Then nothing is written down that would outrank it, and the run goes by the variable."""
+    project = Existing(tmp_path)
+    url = {variable: "sqlite:///by_variable.db"}
+    made = project.run("init", **url)
+    assert made.code == 0, made.stderr
+    tables = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]
+    assert tables["orchestrator"] == {}
+    assert "by_variable.db" in made.stdout  # for .gitignore
+    assert project.run("run", "--json", **url).code == 0
+    assert not (tmp_path / "app.db").exists()
+
+
+def test_a_password_is_not_written_down(tmp_path: Path) -> None:
+    """Not into a file that is committed; it says what to do instead."""
+    project = Existing(tmp_path)
+    made = project.run("init", "--database-url", "postgresql://me:s3cret-enough@host/name")
+    assert made.code == 0, made.stderr
+    assert "s3cret" not in (tmp_path / "pyproject.toml").read_text() + made.stdout + made.stderr
+    assert "set the variable DATABASE_URL to it" in made.stdout
+    (tmp_path / "second").mkdir()
+    passwordless = Existing(tmp_path / "second")
+    url = "postgresql://me@host/name"
+    assert passwordless.run("init", "--database-url", url).code == 0
+    assert url in (passwordless.path / "pyproject.toml").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

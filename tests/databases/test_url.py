@@ -152,12 +152,22 @@ def test_every_refusal_says_why(text: str, words: str) -> None:
     assert "hunter2" not in str(caught.value.__cause__)
 
 
-def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says which package to install."""
-    monkeypatch.setitem(sys.modules, "aiosqlite", None)
+@pytest.mark.parametrize(
+    ("url", "module", "package"),
+    [
+        ("sqlite+aiosqlite:///app.db", "aiosqlite", "aiosqlite"),
+        ("mysql://user@host/name", "MySQLdb", "mysqlclient"),
+        ("postgresql+psycopg2://user@host/name", "psycopg2", "psycopg2-binary"),
+    ],
+)
+def test_a_missing_driver_is_named(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, package: str
+) -> None:
+    """The error says which package to install, by its name on the index."""
+    monkeypatch.setitem(sys.modules, module, None)
 
-    with pytest.raises(ConfigurationError, match="pip install aiosqlite"):
-        database_of("sqlite+aiosqlite:///app.db")
+    with pytest.raises(ConfigurationError, match=f"pip install {package}`"):
+        database_of(url)
 
 
 def test_a_redacted_url_is_readable() -> None:

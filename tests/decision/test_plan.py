@@ -29,7 +29,7 @@ INTERRUPTED = Observation(
     versions=("r1",),
     target=("r2",),
     missing=("r2",),
-    mark=Mark(revision="r2", statement=3, process="web-1 pid 7"),
+    mark=Mark(revision="r2", statement=3, committed=2, process="web-1 pid 7"),
 )
 EXAMPLES = {
     one.state: one

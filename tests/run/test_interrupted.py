@@ -63,7 +63,8 @@ def test_is_told_by_the_next_start(killed: Hosts) -> None:
     assert ended.code == 4, ended.stderr
     message = ended.json["error"]["message"]
     assert "interrupted: the upgrade of r4, begun at" in message
-    assert "statement 3 may or may not be done" in message
+    assert "statements 2 to 3 may or may not be done, those before them are" in message
+    assert killed.ask("SELECT * FROM half") == []
     assert "table half is there; table whole is not there" in message
     assert "orchestrator resolve --applied r4" in message
     assert "orchestrator resolve --rolled-back r4" in message
@@ -73,7 +74,26 @@ def test_is_told_by_the_next_start(killed: Hosts) -> None:
     assert not status.json["at_target"]
     assert run(killed, "upgrade").code == 4
     assert run(killed, "downgrade", "r1").code == 4
-    assert run(killed, "wait", "--lock-timeout", "0.5").code in (3, 4)
+    waited = run(killed, "wait", "--lock-timeout", "0.5")
+    assert waited.code == 3
+    message = waited.json["error"]["message"]
+    assert "it is interrupted in r4, which `orchestrator run` refuses" in message
+    assert "orchestrator resolve --applied r4" in message
+    assert "--mode migrate" not in message
+    [waiting] = killed.start("wait", "--lock-timeout", "0.5")
+    assert "waiting for the database: it is interrupted in r4" in waiting.finish().stderr
+
+
+def test_a_mark_that_was_dropped_is_there_again(hosts: Hosts) -> None:
+    """Though nothing comes after the statement that took it away but a kill."""
+    begun = hosts.project.path / "begun"
+    body = "op.execute('DROP TABLE orchestrator_interrupted')\n"
+    body += f"open({str(begun)!r}, 'x').close()\ntime.sleep(60)"
+    hosts.project.revision("r4", "r3", body)
+    [leader] = hosts.start()
+    soon(begun.exists)
+    leader.kill()
+    assert run(hosts, "status").json["interrupted"]["revision"] == "r4"
 
 
 def test_undone_by_hand(killed: Hosts) -> None:
@@ -346,14 +366,15 @@ def test_status_beside_a_leader_says_that_somebody_is_at_it(hosts: Hosts) -> Non
     soon(lambda: hosts.ask(SLEEPING))
     [other] = hosts.start("status", "--json", host=1)
     status = other.finish().json
-    assert (status["state"], status["at_target"]) == ("interrupted", False)
+    assert (status["state"], status["at_target"]) == ("behind", False)
     assert (status["refused"], status["lock"]["held"]) == (None, True)
-    assert status["interrupted"]["revision"] == "r4"
-    assert "table t is there" in status["seen"]
+    assert (status["at_work"]["revision"], status["interrupted"]) == ("r4", None)
+    [other] = hosts.start("status", host=1)
+    assert "at work   the upgrade of r4, begun at" in other.finish().stdout
     [other] = hosts.start("run", "--mode", "require", "--json", host=1)
     required = other.finish()
     assert required.code == 4, required.stderr
-    assert "is being migrated (the upgrade of r4" in required.json["error"]["message"]
+    assert "is at work on the upgrade of r4" in required.json["error"]["message"]
     assert "orchestrator wait" in required.json["error"]["message"]
     hosts.end(LED)  # nobody shall wait for a minute
     hosts.end(FENCED)

@@ -14,7 +14,8 @@ import typer
 from orchestrator.cli import metadata as models
 from orchestrator.cli.output import errors_reported, plainly, stderr, stdout
 from orchestrator.databases import database_of
-from orchestrator.databases.url import redact
+from orchestrator.databases.base import Database
+from orchestrator.databases.url import parse, redact, secrets_of
 from orchestrator.errors import ConfigurationError
 from orchestrator.host.directory import StateDirectory
 from orchestrator.revisions import config as alembic_config
@@ -54,9 +55,12 @@ prepend_sys_path = ["%(here)s"]
 
 _ORCHESTRATOR: Final = """
 [tool.orchestrator]
-database_url = "{database_url}"
+{database}
 """
-
+_DATABASE_URL: Final = 'database_url = "{}"'
+_BY_VARIABLE: Final = "# The database is named by the variable DATABASE_URL."
+_VARIABLES: Final = ("ORCHESTRATOR_DATABASE_URL", "DATABASE_URL")
+_DEFAULT_URL: Final = "sqlite:///app.db"
 
 _PYPROJECT: Final = Path("pyproject.toml")
 
@@ -75,8 +79,13 @@ def init(
         typer.Option(help="The metadata of your models, as MODULE:NAME.", metavar="MODULE:NAME"),
     ] = None,
     database_url: Annotated[
-        str, typer.Option(help="SQLAlchemy URL of the database.", metavar="URL")
-    ] = "sqlite:///app.db",
+        str | None,
+        typer.Option(
+            help="SQLAlchemy URL of the database, which is written down unless it has a password. "
+            f"By default what the variable DATABASE_URL says, else {_DEFAULT_URL}.",
+            metavar="URL",
+        ),
+    ] = None,
 ) -> None:
     """Start a project: a script directory, and two tables in `pyproject.toml`.
 
@@ -85,8 +94,13 @@ def init(
     """
     with errors_reported(as_json=False, verbose=False):
         own = _present(_PYPROJECT).get("orchestrator")
-        files = _files(directory, metadata, database_url)
-        local = _local_files(database_url)
+        by_variable = next(filter(None, map(os.environ.get, _VARIABLES)), None)
+        url = database_url or by_variable or _DEFAULT_URL
+        database = database_of(url)
+        has_secret = bool(secrets_of(parse(url)).known)
+        named = has_secret or (database_url is None and by_variable is not None)
+        files = _files(directory, metadata, None if named else url)
+        local = _local_files(database)
         found = models.find(metadata) if metadata is not None else None
         try:
             _write(files, Path(directory) / "versions")
@@ -100,7 +114,12 @@ def init(
     if own is not None and not {"database_url", "app"} & set(own):
         stdout().print(
             f"Name the database in \\[tool.orchestrator]: "
-            f'[bold]database_url = "{plainly(redact(database_url))}"[/].'
+            f'[bold]database_url = "{plainly(redact(url))}"[/].'
+        )
+    if own is None and has_secret and database_url is not None:
+        stdout().print(
+            "The URL has a password, so it was not written down: set the variable "
+            "[bold]DATABASE_URL[/] to it."
         )
     if found is None:
         stdout().print(f"First give env.py your metadata: {plainly(str(Path(directory)))}/env.py.")
@@ -123,12 +142,9 @@ def _write(files: Mapping[Path, str], versions: Path) -> None:
     versions.mkdir()
 
 
-def _local_files(database_url: str) -> dict[str, str]:
-    """What a run leaves in the working directory, each by the line for it in `.gitignore`.
-
-    Raises `ConfigurationError` for a URL that cannot be used.
-    """
-    file = database_of(database_url).file
+def _local_files(database: Database) -> dict[str, str]:
+    """What a run leaves in the working directory, each by the line for it in `.gitignore`."""
+    file = database.file
     if file is None or not file.is_relative_to(Path.cwd()):
         return {}
     state = StateDirectory.beside(file).path
@@ -160,9 +176,10 @@ def _ignored(files: Iterable[str]) -> set[str]:
     return set(done.stdout.splitlines())
 
 
-def _files(directory: str, metadata: str | None, database_url: str) -> dict[Path, str]:
+def _files(directory: str, metadata: str | None, database_url: str | None) -> dict[Path, str]:
     """What is to be appended to which file; all of them are new but for `pyproject.toml`.
 
+    Without a URL none is written down.
     Raises `ConfigurationError` where there is something already.
     """
     scripts = Path(directory)
@@ -224,7 +241,7 @@ def _present(pyproject: Path) -> dict[str, Any]:
     return tool
 
 
-def _tables(pyproject: Path, directory: str, database_url: str) -> str:
+def _tables(pyproject: Path, directory: str, database_url: str | None) -> str:
     before = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
     present = _present(pyproject)
     if "alembic" in present:
@@ -234,7 +251,8 @@ def _tables(pyproject: Path, directory: str, database_url: str) -> str:
         )
     tables = _ALEMBIC.format(directory=directory.replace("%", "%%"))
     if "orchestrator" not in present:
-        tables += _ORCHESTRATOR.format(database_url=database_url)
+        database = _DATABASE_URL.format(database_url) if database_url else _BY_VARIABLE
+        tables += _ORCHESTRATOR.format(database=database)
     text = tables if not before else ("\n" if before.endswith("\n") else "\n\n") + tables
     try:
         tomllib.loads(before + text)

@@ -137,6 +137,8 @@ def _status_table(found: Inspection) -> Table:
     table.add_row("heads", plainly(", ".join(found.heads) or "none: there is no revision file"))
     pending = "cannot be told" if found.unknown else _lines(found.pending) or "none"
     table.add_row("pending", pending)
+    if found.at_work is not None:
+        table.add_row("at work", plainly(str(found.at_work)))
     table.add_row("lock", _lock(found.lock))
     return table
 
@@ -162,6 +164,8 @@ def plan_text(found: Preview) -> str:
         return f"The database is {found.state}: nothing to do."
     tasks = ", then ".join(found.tasks)
     lines = [f"The database is {found.state}: [bold]{tasks}[/]"]
+    if "downgrade" in found.tasks:
+        lines = [f"[bold]{tasks}[/]:"]
     lines += [_lines(found.revisions)] if found.revisions else []
     lines += [
         f"[bold red]drops[/] {plainly(str(one))}  ({plainly(one.revision)})" for one in found.drops

@@ -25,7 +25,9 @@ class Division:
         self.done = 0
         """How many of its statements have been executed."""
         self.kept = 0
-        """How many of them are committed, or may be."""
+        """How many of them are known to be committed, or will be by the commit in hand."""
+        self.in_doubt = False
+        """Whether the statement in hand commits by itself what came before it."""
         self.wrote = False
         """Whether one of them may have changed something."""
         self.in_step = False
@@ -43,11 +45,12 @@ class Division:
         self._in_vain = False
         self._erased: Mark | None = None
         self._stood: Mark | None = None
+        self._kept_before = 0
 
     def begin(self) -> None:
         """A step begins, which may belong to a transaction with the one before it."""
         self.in_step, self.done, self.kept, self.wrote, self._last = True, 0, 0, False, ""
-        self._in_vain, self._erased = False, None
+        self._in_vain, self._erased, self.in_doubt = False, None, False
 
     def end(self) -> None:
         """It has done what it does."""
@@ -63,27 +66,32 @@ class Division:
             return
         self.done += 1
         self._last = statement
-        self.wrote = self.wrote or not self.only_looks(statement)
-        if by_itself:
+        looks = self.only_looks(statement)
+        self.wrote = self.wrote or not looks
+        if by_itself or (looks and self.kept == self.done - 1):
             self.kept = self.done
 
     def at_commit(self) -> None:
         """A commit is next: leave a mark with what it keeps of the step."""
         self._stood = self.standing
         if self.in_step and self.wrote:
-            self.kept = self.done
+            self.keep()
             self.divide()
+
+    def keep(self) -> None:
+        """What was done so far is kept by the commit in hand."""
+        self._kept_before, self.kept = self.kept, self.done
 
     def divide(self) -> None:
         """What is next is kept whatever comes later: leave a mark, and say how far it has come."""
         self.divided = True
         if self.at is None:
             return
-        statement = self.done + 1
+        mark = replace(self.at, statement=self.done + 1, committed=self.kept)
         if self.standing is not None:
-            self.marker.advance(statement)
+            self.standing = mark
+            self.marker.advance(mark)
         elif not self._in_vain:
-            mark = replace(self.at, statement=statement)
             if self.marker.leave(mark):
                 self.standing, self.marked = mark, True
                 return
@@ -93,9 +101,15 @@ class Division:
                 f"it is interrupted: {self.marker.trouble}"
             )
 
+    def insist(self) -> None:
+        """What was executed may have taken the mark away: leave it again."""
+        if self.standing is not None:
+            self.marker.leave(self.standing)
+
     def not_committed(self) -> None:
         """The commit, and the mark that came or went with it, was refused."""
         self.standing = self._stood or self._erased
+        self.kept = self._kept_before
 
     def undivided(self) -> None:
         """Nothing of it is kept."""
@@ -112,21 +126,26 @@ class Division:
         """How far a divided step has come; a sentence. `running` is the statement in hand."""
         if not self.divided or not (self.done or running):
             return None
-        at = f"It had executed {self.done} statements"
+        at = f"It had executed {self.done} statement{'s' if self.done > 1 else ''}"
         if running is not None:
             at = f"At statement {self.done + 1} of it: {self._database.blanked(running)}"
-        if self.kept < self.done:
-            return f"{at}; the first {self.kept} are committed, what came later is rolled back."
         if not self.done:
             return f"{at}; none came before it."
-        if running is None:
-            return f"All {self.done} statements of it were done."
-        those = "the one" if self.done == 1 else f"the {self.done}"
-        were = "was" if self.done == 1 else "were"
-        last = self._database.blanked(self._last)
-        return f"{at}; {those} before it {were} done, the last of them: {last}."
+        if self.kept == self.done:
+            last = f"the last of them: {self._database.blanked(self._last)}"
+            if running is None:
+                return f"{at}, all of which are kept; {last}."
+            those = "the one before it was" if self.done == 1 else f"the {self.done} before it were"
+            return f"{at}; {those} done, {last}."
+        later = "may be kept or rolled back" if self.in_doubt else "is rolled back"
+        if not self.kept:
+            return f"{at}; what came before it {later}."
+        first = "the first is" if self.kept == 1 else f"the first {self.kept} are"
+        return f"{at}; {first} kept, what came later {later}."
 
     @property
     def ways_out(self) -> str | None:
         """What to do about a step that is half done."""
-        return ways_out(self.standing) if self.standing is not None else None
+        if self.standing is None:
+            return None
+        return f"`orchestrator status` tells what is there of it. {ways_out(self.standing)}"

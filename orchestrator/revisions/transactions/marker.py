@@ -36,8 +36,8 @@ class Marker(ABC):
         """Leave this one; whether it is there."""
 
     @abstractmethod
-    def advance(self, statement: int) -> None:
-        """Say that one more statement was begun, if that can be said."""
+    def advance(self, mark: Mark) -> None:
+        """Say how far it has come since it was left, if that can be said."""
 
     @abstractmethod
     def erase(self) -> None:
@@ -91,9 +91,9 @@ class MarkerInside(Marker):
         self.trouble = None
         return True
 
-    def advance(self, statement: int) -> None:
+    def advance(self, mark: Mark) -> None:
         """Say so, in the same transaction as what was begun."""
-        text = marks.advancing(self._own.dialect, self.schema, self.version_table, statement)
+        text = marks.advancing(self._own.dialect, self.schema, self.version_table, mark)
         self._whole(text)
 
     def erase(self) -> None:
@@ -146,15 +146,9 @@ class MarkerBeside(Marker):
                 return True
         return False
 
-    def advance(self, statement: int) -> None:
-        """Say that one more statement was begun, if that can be said."""
-        for _ in range(2):
-            try:
-                marks.advance(self._connected(), self.schema, self.version_table, statement)
-            except (SQLAlchemyError, OrchestratorError):
-                self.close()
-            else:
-                return
+    def advance(self, mark: Mark) -> None:
+        """Say so; a revision may have taken the mark away, which is left anew."""
+        self.leave(mark)
 
     def erase(self) -> None:
         """Take it away, if that can be done: what it tells of has ended, or was never begun."""

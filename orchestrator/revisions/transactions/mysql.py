@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
+from orchestrator.databases.marks import TABLE
 from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
 from orchestrator.databases.mysql.locks import FENCE
 from orchestrator.databases.patience import Patience
@@ -116,8 +117,12 @@ class MySQLTransaction(Transaction):
     def failed(self, error: BaseException) -> None:
         """Nothing is done where the first statement was refused; a lost one may be done."""
         told = self._database.explain(error)
-        if not self.division.done and not (told is not None and told.unreachable):
+        if told is not None and told.unreachable:
+            self.division.in_doubt = True
+        elif not self.division.done:
             self.division.undivided()
+        else:
+            self.division.insist()
 
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
@@ -136,7 +141,7 @@ class MySQLTransaction(Transaction):
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)
-        commits = self._commits(statement)
+        commits = self.division.in_doubt = self._commits(statement)
         if commits:
             self.committed = True
         if self.division.in_step:
@@ -148,6 +153,13 @@ class MySQLTransaction(Transaction):
         self._autocommit = None
         if self.division.in_step and self.division.done:  # the revision's own will
             self._divide(commits=True)
+            self.division.keep()
+
+    def _on_executed(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
+        super()._on_executed(connection, cursor, statement, *more)
+        self.division.in_doubt = False
+        if TABLE in statement:
+            self.division.insist()
 
     def _commits(self, statement: str) -> bool:
         """Whether a statement commits at its end; where all do, those that only look do not."""
@@ -168,7 +180,7 @@ class MySQLTransaction(Transaction):
     @property
     def _by_itself(self) -> bool:
         """What is not, yet, is so with the next that is."""
-        return True
+        return self.division.in_doubt
 
     def _make_marker(self, database: Database) -> MarkerBeside:
         return MarkerBeside(database)

@@ -60,11 +60,12 @@ class UntouchedSQLite(Transaction):
         super()._on_commit(connection)
         if self.division.in_step and self.division.done:  # the revision's own will
             self.division.divide()
+            self.division.keep()
 
     @property
     def _by_itself(self) -> bool:
-        """As far as it is known."""
-        return True
+        """Where the driver has begun no transaction."""
+        return not self._in_transaction
 
     def _make_marker(self, database: Database) -> MarkerInside:
         return MarkerInside(

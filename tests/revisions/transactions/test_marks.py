@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -301,8 +302,8 @@ def test_a_mark_costs_one_statement(place: Place, project: Project, run: Run) ->
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
     assert sent.count("INSERT") == 1
-    assert sent.count("UPDATE") == 4
-    assert sent.count("DELETE") == 2  # in the place of another, and at the end
+    assert sent.count("UPDATE") == 5  # the first finds none
+    assert sent.count("DELETE") == 1  # at the end
     assert TABLE not in tables(place)
 
 
@@ -317,3 +318,71 @@ def test_a_mark_may_vanish_meanwhile(
     with pytest.raises(TaskFailed, match="late"):
         run()
     assert_interrupted(run, orchestrator, "r3", "table half is there")
+
+
+DROPS_ALL: Final = """
+for table in sa.inspect(op.get_bind()).get_table_names():
+    if table != "alembic_version":
+        op.drop_table(table)
+"""
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise ValueError('late')",
+        "op.execute('nonsense')",
+        f"op.get_bind().connection.cursor().execute('DROP TABLE {TABLE}')\nraise KeyError",
+    ],
+)
+def test_a_revision_may_take_its_own_mark_away(
+    place: Place, project: Project, run: Run, orchestrator: Make, end: str
+) -> None:
+    """One that drops all tables but the version table is interrupted all the same."""
+    project.chain(1)
+    project.revision("r2", "r1", f"{HALF}\n{DROPS_ALL}\n{end}")
+    with pytest.raises(TaskFailed, match="resolve --rolled-back r2"):
+        run()
+    assert TABLE in tables(place)
+    assert_interrupted(run, orchestrator, "r2", "table half is not there")
+    anyio.run(lambda: orchestrator().resolve("r2", applied=True))
+    assert tables(place) == {"alembic_version"}
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("end", "words", "rows"),
+    [
+        (
+            "raise ValueError('late')",
+            "It had executed 3 statements; the first is kept, what came later is rolled back.",
+            0,
+        ),
+        (
+            "op.get_bind().commit()\nraise ValueError('late')",
+            "It had executed 3 statements, all of which are kept; the last of them: INSERT",
+            2,
+        ),
+        (
+            "op.add_column('half', sa.Column('more', sa.Integer))\nraise ValueError('late')",
+            "It had executed 4 statements, all of which are kept; the last of them: ALTER",
+            2,
+        ),
+        (
+            "op.add_column('nowhere', sa.Column('more', sa.Integer))",
+            "INTEGER; the first is kept, what came later may be kept or rolled back.",
+            2,
+        ),
+    ],
+)
+def test_rows_are_kept_with_the_next_change_of_tables(
+    place: Place, project: Project, run: Run, end: str, words: str, rows: int
+) -> None:
+    """And are not called done before that: the account is true of what is there."""
+    insert = "op.execute('INSERT INTO half (id) VALUES (1)')\n"
+    project.revision("r1", None, f"{HALF}\n{insert}{insert}{end}")
+    with pytest.raises(TaskFailed, match=re.escape(words)):
+        run()
+    with place.connect() as connection:
+        assert connection.execute(sa.text("SELECT COUNT(*) FROM half")).scalar_one() == rows

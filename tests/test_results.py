@@ -100,6 +100,7 @@ def test_an_inspection_and_a_preview_have_the_fields_of_the_design() -> None:
         "refused",
         "interrupted",
         "seen",
+        "at_work",
         "lock",
     ]
     assert to_jsonable(inspection)["lock"]["holder"]["since"] == "2030-01-02T03:04:05+00:00"

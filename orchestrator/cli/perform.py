@@ -67,7 +67,7 @@ def perform(
         orchestrator = orchestrator.with_settings(log="off")
     only_events = log == "json" and not running.quiet
     show_progress = log == "auto" and not (running.quiet or running.json)
-    ended: list[tuple[RunReport, int | None]] = []
+    ended: list[tuple[RunReport, list[int]]] = []
     work = partial(
         _run_and_show,
         ended,
@@ -93,15 +93,15 @@ def perform(
             for warning in () if show_progress else report.warnings:
                 stderr().print(f"[yellow]warning[/]: {plainly(warning)}")
             stdout().print(_summary(report), markup=True)
-    if report.error is not None:
+    if report.error is not None and not stopped_by[1:]:
         raise typer.Exit(report.error.exit_code)
-    if report.outcome == "cancelled":
-        raise typer.Exit(128 + (stopped_by or signal.SIGTERM))
+    if report.error is not None or report.outcome == "cancelled":
+        raise typer.Exit(128 + next(iter(stopped_by), signal.SIGTERM))
     return report
 
 
 async def _run_and_show(
-    ended: list[tuple[RunReport, int | None]],
+    ended: list[tuple[RunReport, list[int]]],
     orchestrator: Orchestrator,
     command: Command,
     revision: str | None,
@@ -111,7 +111,7 @@ async def _run_and_show(
     only_events: bool,
     verbose: bool,
 ) -> None:
-    """Put into `ended` the report, and the signal that the run was stopped by, if any."""
+    """Put into `ended` the report, and the signals that the run was stopped by, if any."""
     stopped_by: list[int] = []
     run: Run | None = None
     console = stderr()  # the one of the display, which makes room for what else is said
@@ -133,7 +133,7 @@ async def _run_and_show(
                 print_error(error, verbose=verbose, hiding=hiding)
     if run is None or run.report is None:
         raise RuntimeError("the run left no report")
-    ended.append((run.report, stopped_by[0] if stopped_by else None))
+    ended.append((run.report, stopped_by))
 
 
 async def _cancel_on_signal(
@@ -162,7 +162,10 @@ async def _exit(number: int, seconds: float, console: Console | None) -> None:
     """End the process, if it has not ended by then. An open transaction is gone."""
     await anyio.sleep(seconds)
     if console is not None:
-        console.print("Stopped at once. What was not committed is not kept.")
+        console.print(
+            "Stopped at once. What was not committed is not kept; `orchestrator status` tells "
+            "what is there."
+        )
         if console.is_terminal:  # the display is left where it stands
             console.show_cursor()
             console.file.write("\n")

@@ -49,13 +49,18 @@ def blanked(statement: str) -> str:
     return _shortened(bare(statement))
 
 
+def bare_of_mysql(statement: str) -> str:
+    """The same as MariaDB and MySQL read it, with their usual `sql_mode`."""
+    return bare(statement, parts=_PARTS_OF_MYSQL)
+
+
 def blanked_of_mysql(statement: str) -> str:
     """The same as MariaDB and MySQL read it, with their usual `sql_mode`.
 
     >>> blanked_of_mysql('''UPDATE `t 1` SET a = "it's", b = 'x', c = 7 # why''')
     'UPDATE `t 1` SET a = ?, b = ?, c = ?'
     """
-    return _shortened(bare(statement, parts=_PARTS_OF_MYSQL))
+    return _shortened(bare_of_mysql(statement))
 
 
 def _shortened(text: str) -> str:

@@ -154,7 +154,8 @@ def _describe(observation: Observation, policy: Policy, command: Command) -> tup
 
 
 def _interrupted(observation: Observation, mark: Mark, command: Command) -> tuple[str, str]:
-    found = f"The database is interrupted: {mark}, has not ended, and a part of it is committed."
+    kept = "is committed" if mark.committed else "may be committed"
+    found = f"The database is interrupted: {mark}, has not ended, and a part of it {kept}."
     if command is Command.RESOLVE:
         asked = ", ".join(observation.target) or "base"
         found = f"It is not {asked} that is interrupted. {found}"
@@ -162,6 +163,7 @@ def _interrupted(observation: Observation, mark: Mark, command: Command) -> tupl
         found += f" {_how_far(mark)}"
     if observation.seen:
         found += f" Of what it makes and drops: {'; '.join(observation.seen)}."
+        found += " Rows that it has written are not looked for."
     return found, ways_out(mark)
 
 
@@ -176,11 +178,14 @@ def _how_far(mark: Mark) -> str:
 def ways_out(mark: Mark) -> str:
     """What to do about a revision that was interrupted."""
     done, undone = ("--applied", "--rolled-back")
+    again = f"orchestrator upgrade {mark.revision}"
+    if mark.down:
+        again = "orchestrator downgrade …"
     return (
         "Finish it by hand, and then "
         f"`orchestrator resolve {done} {mark.revision}`; or undo it by hand, and then "
         f"`orchestrator resolve {undone} {mark.revision}`. If it can be repeated from its "
-        f"beginning as it is, set {by_setting('interrupted', 'retry')}."
+        f"beginning as it is: `{again} --set interrupted=retry`."
     )
 
 

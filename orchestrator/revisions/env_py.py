@@ -222,6 +222,7 @@ class _Pass:
                 marker.schema = environment.found_schema(self._options.database)
                 marker.version_table = environment.version_table
                 transaction.versions_statement = environment.versions_statement
+                transaction.division.found = environment.mark
             self._step = step
             yield watched(step)
             settle(step, transaction, context)

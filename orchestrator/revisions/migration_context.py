@@ -29,6 +29,8 @@ class Environment:
 
     def __init__(self, context: MigrationContext, scripts: Scripts) -> None:
         self.scripts = scripts
+        self.mark: Mark | None = None
+        """What tells of a revision that was interrupted, and may be repeated."""
         self._context = context
         self._has_rows = False
 
@@ -94,6 +96,11 @@ class Environment:
     def version_table_schema(self) -> str | None:
         """The schema of that table; None for the default."""
         return self._context.version_table_schema
+
+    @property
+    def has_version_table(self) -> bool:
+        """Whether there is one."""
+        return self._context._has_version_table()
 
     def known(self, database: Database) -> KnownTarget:
         """Where every other connection finds the version rows. Raises as `found_schema` does."""

@@ -208,9 +208,12 @@ class Scripts:
         step.alembic.migration_fn = nothing
         return Step(step.alembic)
 
-    def is_done(self, mark: Mark, versions: Sequence[str]) -> bool:
-        """Whether the version rows say that what was begun has ended."""
-        if self.unknown((mark.revision,)):
+    def is_done(self, mark: Mark, versions: Sequence[str] | None) -> bool:
+        """Whether the version rows say that what was begun has ended; None: there is no table.
+
+        A table that is not there says nothing: what was taken back may have dropped it.
+        """
+        if versions is None or self.unknown((mark.revision,)):
             return False  # nobody can tell
         return (mark.revision in self.ancestors(versions)) is not mark.down
 

@@ -117,13 +117,15 @@ class Authoring:
         connection = environment.connection
         table, schema = environment.version_table, environment.version_table_schema
         marked = not several and database.is_marked(connection, schema)
+        mark = database.mark(connection, schema, table) if marked else None
         observation = observe(
             environment.scripts,
             _HEADS,
             exists=several or database.exists(),
             versions=environment.versions(),
             tables=database.tables(connection, table, schema),
-            mark=database.mark(connection, schema, table) if marked else None,
+            mark=mark,
+            tabled=mark is None or environment.has_version_table,
         )
         self._observations.append(observation)
         if self._name == "current":

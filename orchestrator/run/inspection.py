@@ -67,11 +67,13 @@ class View:
             table, schema = known.version_table, known.version_table_schema
             marked = database.is_marked(connection, schema)
             self.rows = environment.versions_as_they_stand()
+            mark = database.mark(connection, schema, table) if marked else None
             observation = self._observe(
                 exists=True,
                 versions=environment.versions(),
                 tables=database.tables(connection, table, schema),
-                mark=database.mark(connection, schema, table) if marked else None,
+                mark=mark,
+                tabled=mark is None or environment.has_version_table,
             )
             if observation.mark is not None:
                 observation = replace(observation, seen=environment.seen(observation.mark))

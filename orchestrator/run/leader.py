@@ -64,6 +64,7 @@ class Leader:
         self._lock_seconds = lock_seconds
         self.outcome = Outcome()
         self.found: tuple[str, ...] = ()
+        self._tabled = False
         self._transaction: Transaction | None = None
         self._ran: Transaction | None = None
         self._session: int | None = None
@@ -108,7 +109,7 @@ class Leader:
                 raise proof.unseen(unavailable) from unavailable
             failure = self._told(proof, error)
             raise failure from failure.__cause__
-        self.found = found.versions
+        self.found, self._tabled = found.versions, found.tabled
         for defect in found.defects:
             if defect not in outcome.defects:
                 self._warn(defect, None)
@@ -256,9 +257,10 @@ class Leader:
                     )
                 database.act_as(connection, known.role)
                 table, schema = known.version_table, known.version_table_schema
-                versions = database.version_rows(connection, table, schema) or ()
+                versions = database.version_rows(connection, table, schema)
                 return Found(
-                    versions=versions,
+                    versions=versions or (),
+                    tabled=versions is not None,
                     lacking=database.lacking(connection, created),
                     defects=database.defects(connection) if self.outcome.plan else (),
                 )
@@ -283,7 +285,8 @@ class Leader:
         table, schema = known.version_table, known.version_table_schema
 
         def is_over(mark: Mark) -> bool:
-            return mark == resolved or scripts.is_done(mark, self.found)
+            rows = self.found if self._tabled else None
+            return mark == resolved or scripts.is_done(mark, rows)
 
         try:
             with self._database.connect() as connection:

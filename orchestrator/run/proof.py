@@ -28,9 +28,13 @@ _EMPTY: Final = (DatabaseState.ABSENT, DatabaseState.EMPTY)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What a fresh connection finds: the version rows; which tables it should find and does not."""
+    """What a fresh connection finds: the version rows; which tables it should find and does not.
+
+    `tabled` is whether there is a version table.
+    """
 
     versions: tuple[str, ...] = ()
+    tabled: bool = False
     lacking: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
 

@@ -92,4 +92,12 @@ class Watch:
             marked = found.is_marked if found else database.is_marked(connection, schema)
             mark = database.mark(connection, schema, table) if marked else None
         target = self._resources.settings.target
-        return observe(self._scripts, target, exists=True, versions=rows, tables=tables, mark=mark)
+        return observe(
+            self._scripts,
+            target,
+            exists=True,
+            versions=rows,
+            tables=tables,
+            mark=mark,
+            tabled=found is not None,
+        )

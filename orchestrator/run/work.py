@@ -173,14 +173,17 @@ class Work:
     def _observe(self, environment: Environment) -> Observation:
         known = self.outcome.known = environment.known(self._database)
         table, schema = known.version_table, known.version_table_schema
+        mark = self._mark(environment, schema)
         observation = observe(
             environment.scripts,
             self._target,
             exists=self._existed,
             versions=environment.versions(),
             tables=self._database.tables(environment.connection, table, schema),
-            mark=self._mark(environment, schema),
+            mark=mark,
+            tabled=mark is None or environment.has_version_table,
         )
+        environment.mark = observation.mark
         if observation.mark is not None:
             observation = replace(observation, seen=environment.seen(observation.mark))
         if self._job.command is Command.RUN and adopts(observation, self._job.policy):
@@ -198,12 +201,15 @@ class Work:
     def _refuse_another(
         self, environment: Environment, observation: Observation, plan: Plan
     ) -> None:
-        """Raise `StateRefused` where what was interrupted is not among what is run again."""
+        """Raise `StateRefused` where what was interrupted is not what is run again, and first.
+
+        There is one mark, and another revision's would take its place.
+        """
         mark = observation.mark
         if mark is None or not ({Task.UPGRADE, Task.DOWNGRADE} & set(plan.tasks)):
             return
         runs = self._revisions(environment, plan, observation.versions)
-        if mark.revision not in {one.revision for one in runs}:
+        if [one.revision for one in runs[:1]] != [mark.revision]:
             refusing = replace(self._job.policy, interrupted="refuse")
             decide(observation, refusing, self._job.command)
 
@@ -291,12 +297,16 @@ def observe(
     versions: tuple[str, ...],
     tables: tuple[str, ...],
     mark: Mark | None = None,
+    tabled: bool = True,
 ) -> Observation:
     """What was seen of a database, beside what the scripts say of it.
+
+    `tabled` is whether there is a version table, where there is a mark.
 
     Raises `ConfigurationError` for a target that the scripts do not have.
     """
     unknown = scripts.unknown(versions)
+    done = mark is None or scripts.is_done(mark, versions if tabled else None)
     # What is relative is so to the rows, and they say nothing if they are not known.
     wanted = scripts.resolve("heads" if unknown else target, versions)
     return Observation(
@@ -307,5 +317,5 @@ def observe(
         unknown=unknown,
         missing=scripts.missing(wanted, versions),
         # One that has ended, and whose process has not come to take the mark away, is none.
-        mark=None if mark is None or scripts.is_done(mark, versions) else mark,
+        mark=None if done else mark,
     )

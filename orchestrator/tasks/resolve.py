@@ -14,5 +14,7 @@ if TYPE_CHECKING:
 def resolve(context: TaskContext) -> Iterator[Step]:
     """Set the version rows as the revision would have; the mark itself goes after the proof."""
     environment, mark = context.environment, context.mark
-    if mark is not None and context.applied:
+    if mark is None or not context.applied:
+        return
+    if not environment.scripts.is_done(mark, context.versions):
         yield environment.scripts.as_if_run(mark.revision, context.versions, down=mark.down)

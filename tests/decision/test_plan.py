@@ -232,7 +232,7 @@ def test_every_decision_is_a_plan_or_an_error_with_words(
         (UNRECOGNISED, "create", "at x9", "--purge"),
         (INTERRUPTED, "run", "the upgrade of r2, begun by web-1 pid 7", "resolve --applied r2"),
         (INTERRUPTED, "upgrade", "Its statement 3 may or may not", "resolve --rolled-back r2"),
-        (INTERRUPTED, "stamp", "interrupted", '"retry"'),
+        (INTERRUPTED, "stamp", "interrupted", "interrupted=retry"),
         (BEHIND, "resolve", "behind, not interrupted", ""),
         (BEHIND, "create", "at r1 and has tables already", "orchestrator upgrade"),
         (ABSENT, "stamp", "absent", "--force"),

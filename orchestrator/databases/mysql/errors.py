@@ -17,6 +17,7 @@ NO_TABLE: Final = (1146, 1049)
 """There is no such table, or no such schema."""
 NO_RIGHT: Final = (1142, 1143, 1044, 1227, 1370)
 EXISTS: Final = 1007
+NO_SYNTAX: Final = 1064
 LOCK_WAIT: Final = 1205
 DEADLOCK: Final = 1213
 CHANGED: Final = 1412

@@ -205,9 +205,9 @@ class Transaction(ABC):
 
     def advice(self, error: BaseException) -> str | None:
         """What to do about an error of a revision, of transaction or database."""
-        known = self._database.advice(error)
-        if self.division.ways_out is not None:
-            return f"{known + ' ' if known else ''}{self.division.ways_out}"
+        known, way_out = self._database.advice(error), self.division.ways_out
+        if way_out is not None:
+            return f"{known} {way_out}" if known else way_out
         if self.aborted:
             return "The next start runs that revision again from its beginning."
         return known

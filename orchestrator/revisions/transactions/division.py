@@ -32,6 +32,8 @@ class Division:
         """Whether one of them may have changed something."""
         self.in_step = False
         """Whether what is sent is the step's own; else it is Alembic's, as the version row is."""
+        self.found: Mark | None = None
+        """The mark of an earlier try, which is there whatever becomes of this one."""
         self.standing: Mark | None = None
         """The mark that has been left, and tells of what has not ended."""
         self.marked = False
@@ -51,6 +53,8 @@ class Division:
         """A step begins, which may belong to a transaction with the one before it."""
         self.in_step, self.done, self.kept, self.wrote, self._last = True, 0, 0, False, ""
         self._in_vain, self._erased, self.in_doubt = False, None, False
+        if self._is_repeated:
+            self.standing, self.marked = self.found, True
 
     def end(self) -> None:
         """It has done what it does."""
@@ -102,8 +106,9 @@ class Division:
             )
 
     def insist(self) -> None:
-        """What was executed may have taken the mark away: leave it again."""
+        """Leave the mark again: what was executed may have taken it away, or be kept by now."""
         if self.standing is not None:
+            self.standing = replace(self.standing, committed=self.kept)
             self.marker.leave(self.standing)
 
     def not_committed(self) -> None:
@@ -112,8 +117,12 @@ class Division:
         self.kept = self._kept_before
 
     def undivided(self) -> None:
-        """Nothing of it is kept."""
-        self.erase()
+        """Nothing of it is kept, but what an earlier try has left."""
+        if not self._is_repeated:
+            self.erase()
+        elif self.standing != self.found and self.found is not None:
+            self.standing = self.found
+            self.marker.advance(self.found)
         self.divided = False
 
     def erase(self) -> None:
@@ -144,8 +153,20 @@ class Division:
         return f"{at}; {first} kept, what came later {later}."
 
     @property
+    def _is_repeated(self) -> bool:
+        found, at = self.found, self.at
+        return (
+            found is not None
+            and at is not None
+            and ((found.revision, found.down) == (at.revision, at.down))
+        )
+
+    @property
     def ways_out(self) -> str | None:
         """What to do about a step that is half done."""
         if self.standing is None:
-            return None
+            if not (self._in_vain and self.divided and self.kept):
+                return None
+            # As nothing marks it, the next start would run it again.
+            return "Before the next start undo that by hand, or finish it and stamp the revision."
         return f"`orchestrator status` tells what is there of it. {ways_out(self.standing)}"

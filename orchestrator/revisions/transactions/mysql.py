@@ -6,7 +6,6 @@ that may be kept.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,28 +14,19 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.databases.base import Database
 from orchestrator.databases.marks import TABLE
-from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, number
+from orchestrator.databases.mysql.errors import DEADLOCK, LOCK_WAIT, NO_SYNTAX, number
 from orchestrator.databases.mysql.locks import FENCE
+from orchestrator.databases.mysql.statements import (
+    LOOKS,
+    changes_one,
+    commits,
+    is_read_at_once,
+    is_whole,
+)
 from orchestrator.databases.patience import Patience
 from orchestrator.revisions.transactions.base import Blocked, Fenced, Transaction
 from orchestrator.revisions.transactions.marker import MarkerBeside
 
-_COMMITS: Final = re.compile(
-    r"""
-    (?:\s|;|--[^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*(?!M?!).*?\*/)*
-    (?:/\*M?!
-      | (?:CREATE|DROP)\s+(?!(?:OR\s+REPLACE\s+)?TEMPORARY\b)
-      | SET\s+(?:(?:SESSION\s+|@@)?(?:SESSION\.)?AUTOCOMMIT|PASSWORD)\b
-      | (?:ALTER|ANALYZE|BEGIN|CACHE|CALL|CHANGE|CHECK|COMMIT|EXECUTE|FLUSH|GRANT|INSTALL
-          |LOAD\s+INDEX|LOCK|OPTIMIZE|RENAME|REPAIR|RESET|REVOKE|START|STOP|TRUNCATE|UNINSTALL
-          |UNLOCK)\b)
-    """,
-    re.VERBOSE | re.DOTALL | re.IGNORECASE,
-)
-"""Those that commit, by themselves, what came before them, and themselves.
-
-https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
-"""
 _USUAL: Final = (86400, 31536000)
 """What `lock_wait_timeout` is where nobody has set it, in MariaDB and in MySQL."""
 
@@ -47,7 +37,7 @@ class MySQLTransaction(Transaction):
     It outlives every commit, and ends with the connection.
     """
 
-    looks = re.compile(r"\s*(?:SELECT|SHOW|EXPLAIN|DESCRIBE|DESC|SET|USE)\b", re.IGNORECASE)
+    looks = LOOKS
 
     def __init__(
         self,
@@ -61,9 +51,11 @@ class MySQLTransaction(Transaction):
             connection, database=database, patience=patience, limit_seconds=limit_seconds
         )
         self._autocommit: bool | None = None
+        self._committed_before = False
         self._fenced = False
         self._waits: int | None = None
         self._limited = False
+        self._listen("rollback", self._on_rollback)
         self._driver: Any = connection.connection.dbapi_connection
         self._pool = connection.engine.pool
         self._left: Callable[..., None] | None = None
@@ -103,6 +95,7 @@ class MySQLTransaction(Transaction):
         super().before_step()
         self.division.divided = False
         self._autocommit = None
+        self._committed_before = self.committed
 
     def settle(self) -> bool:
         """The step's tables are there whatever becomes of a transaction, and so must be its row.
@@ -115,38 +108,57 @@ class MySQLTransaction(Transaction):
         return False
 
     def failed(self, error: BaseException) -> None:
-        """Nothing is done where the first statement was refused; a lost one may be done."""
+        """Find out whether anything may be kept; a statement whose connection is lost may be."""
         told = self._database.explain(error)
         if told is not None and told.unreachable:
             self.division.in_doubt = True
-        elif not self.division.done:
+            return
+        self.division.in_doubt = self.division.in_doubt and not self._is_unread(error)
+        if self._is_undone(error):
             self.division.undivided()
+            self.committed = self._committed_before
         else:
             self.division.insist()
+
+    def _is_undone(self, error: BaseException) -> bool:
+        """Whether nothing is kept of the step: its first statement was refused, and is whole."""
+        refused = self.running.statement if self.running is not None else None
+        if refused is None or self.division.kept:
+            return refused is None and not self.division.done
+        return self._is_unread(error) or (not self.division.done and is_whole(refused))
+
+    def _is_unread(self, error: BaseException) -> bool:
+        """Whether the server could not read the statement, and has done nothing of it.
+
+        Then it has not committed either what came before.
+        """
+        refused = self.running.statement if self.running is not None else ""
+        return number(error) == NO_SYNTAX and is_read_at_once(refused)
 
     def blocked(self, error: BaseException) -> Blocked | None:
         """A lock that was not to be had in time, or a deadlock, where nothing is kept of the step.
 
-        A statement that commits has done so with what came before it, also where it fails itself.
+        A statement that commits has done so with what came before it, also where it fails itself;
+        and one that is made of several may have done some of them.
         """
-        if self.division.done:
+        statement = str(getattr(error, "statement", None) or "")
+        if self.division.done or not is_whole(statement):
             return None
         code = number(error)
         limited = code == LOCK_WAIT and self._limited
         if not self.limit_seconds or not (limited or code == DEADLOCK):
             return None
-        return Blocked(
-            self._database.blanked(str(getattr(error, "statement", None) or "")), self.blockers
-        )
+        return Blocked(self._database.blanked(statement), self.blockers)
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)
-        commits = self.division.in_doubt = self._commits(statement)
-        if commits:
+        divides = self.division.in_doubt = self._commits(statement)
+        if divides:
             self.committed = True
         if self.division.in_step:
-            self._divide(commits=commits)
-            self._limit(wanted=commits)
+            self._divide(commits=divides)
+            # Others, as OPTIMIZE, give up without an error.
+            self._limit(wanted=changes_one(statement))
 
     def _on_commit(self, connection: Connection) -> None:
         super()._on_commit(connection)
@@ -161,9 +173,16 @@ class MySQLTransaction(Transaction):
         if TABLE in statement:
             self.division.insist()
 
+    def _on_rollback(self, _: Connection) -> None:
+        if self.division.in_step and self.division.kept < self.division.done:
+            self.division.remarks.append(
+                "The revision rolled back its own transaction: rows that it had written since "
+                "the last statement that commits are not kept."
+            )
+
     def _commits(self, statement: str) -> bool:
         """Whether a statement commits at its end; where all do, those that only look do not."""
-        if _COMMITS.match(statement):
+        if commits(statement):
             return True
         if self.division.only_looks(statement) or not self.division.in_step:
             return False

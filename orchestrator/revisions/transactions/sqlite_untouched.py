@@ -48,7 +48,8 @@ class UntouchedSQLite(Transaction):
     def failed(self, error: BaseException) -> None:
         """Nothing is done where the first statement was refused."""
         if not self.division.done and not self._in_transaction:
-            self.division.erase()
+            self.division.undivided()
+            self.division.divided = True
 
     def _on_execute(self, connection: Connection, cursor: Any, statement: str, *more: Any) -> None:
         super()._on_execute(connection, cursor, statement, *more)

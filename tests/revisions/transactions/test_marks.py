@@ -320,6 +320,137 @@ def test_a_mark_may_vanish_meanwhile(
     assert_interrupted(run, orchestrator, "r3", "table half is there")
 
 
+@of_each_kind
+@pytest.mark.parametrize("how", ["again", "first"])
+def test_a_mark_outlives_a_second_try(
+    place: Place, project: Project, run: Run, orchestrator: Make, how: str
+) -> None:
+    """One that fails at its first statement has done nothing, but the try before it has."""
+    project.chain(1)
+    file = project.revision("r2", "r1", dividing(place, "commit()", LATE))
+    with pytest.raises(TaskFailed, match="late"):
+        run()
+    if how == "first":
+        file.unlink()
+        refused = 'with op.get_context().autocommit_block():\n    op.execute("DROP TABLE nowhere")'
+        project.revision("r2", "r1", refused)
+
+    for _ in range(2):
+        with pytest.raises(TaskFailed, match="resolve --rolled-back r2") as failed:
+            run(interrupted="retry")
+        assert "start again" not in str(failed.value)
+        assert_interrupted(run, orchestrator, "r2")
+
+    file.unlink(missing_ok=True)
+    project.revision("r2", "r1", "op.execute('DROP TABLE half')")
+    assert run(interrupted="retry").versions == ("r2",)
+    assert TABLE not in tables(place)
+
+
+@of_each_kind
+def test_only_the_first_is_run_again(
+    place: Place, project: Project, run: Run, orchestrator: Make
+) -> None:
+    """Of branches: another revision's mark would take the place of the one that there is."""
+    project.chain(1)
+    project.revision("x1", "r1", dividing(place, "commit()", LATE))
+    project.revision("a1", "r1")
+    project.revision("y1", "r1")
+    with pytest.raises(TaskFailed, match="late"):
+        anyio.run(orchestrator().upgrade, "x1")
+    before = versions(place)
+    with pytest.raises(StateRefused, match="orchestrator upgrade x1 --set interrupted=retry"):
+        run(interrupted="retry")
+    assert versions(place) == before
+    assert_interrupted(run, orchestrator, "x1")
+    with pytest.raises(TaskFailed):
+        anyio.run(orchestrator(interrupted="retry").upgrade, "x1")
+    assert_interrupted(run, orchestrator, "x1")
+
+
+@of_each_kind
+def test_a_downgrade_may_drop_the_version_table(
+    place: Place, project: Project, run: Run, orchestrator: Make
+) -> None:
+    """What is not there any more says nothing about how it ended."""
+    down = "op.drop_table('alembic_version')\nop.get_bind().commit()\nraise ValueError('late')"
+    project.revision("r1", None, HALF, down)
+    run()
+    with pytest.raises(TaskFailed, match="late"):
+        anyio.run(orchestrator().downgrade, "base")
+    for _ in range(2):
+        with pytest.raises(StateRefused, match="interrupted: the downgrade of r1"):
+            run()
+    anyio.run(lambda: orchestrator().resolve("r1", applied=True))
+    assert versions(place) == ()
+    assert TABLE not in tables(place)
+
+
+MAKES_PARTS: Final = (
+    "CREATE PROCEDURE p() BEGIN INSERT INTO t_r1 VALUES (1); ALTER TABLE nowhere ADD b INT; END"
+)
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [
+        ("DROP TABLE gone, nowhere", 0),
+        ("CALL p()", 1),
+        ("BEGIN NOT ATOMIC INSERT INTO t_r1 VALUES (1); ALTER TABLE nowhere ADD b INT; END", 1),
+    ],
+)
+def test_a_first_statement_that_is_made_of_several(
+    place: Place, project: Project, run: Run, orchestrator: Make, statement: str, rows: int
+) -> None:
+    """Where it is refused, a part of it may be done."""
+    project.chain(1)
+    table = "op.create_table('gone', sa.Column('id', sa.Integer))"
+    project.revision("r2", "r1", f"{table}\nop.execute({MAKES_PARTS!r})")
+    project.revision("r3", "r2", f"op.execute({statement!r})")
+    with pytest.raises(TaskFailed, match="resolve --rolled-back r3") as failed:
+        run()
+    assert "start again" not in str(failed.value)
+    assert_interrupted(run, orchestrator, "r3", "a part of it may be committed")
+    assert ("gone" in tables(place)) is (rows == 1)
+    with place.connect() as connection:
+        assert connection.execute(sa.text("SELECT COUNT(*) FROM t_r1")).scalar_one() == rows
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+def test_a_statement_that_commits_in_other_words(
+    place: Place, project: Project, run: Run, orchestrator: Make
+) -> None:
+    """It keeps what came before it, as an ALTER does."""
+    project.chain(1)
+    statement = "SET STATEMENT lock_wait_timeout = 5 FOR ALTER TABLE t_r1 ADD b INT"
+    body = f"op.execute('INSERT INTO t_r1 VALUES (1)')\nop.execute({statement!r})\nraise KeyError"
+    project.revision("r2", "r1", body)
+    with pytest.raises(TaskFailed, match="all of which are kept"):
+        run()
+    assert_interrupted(run, orchestrator, "r2", "a part of it is committed")
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("rows", ["", "op.execute('INSERT INTO t_r1 VALUES (1)')\n"])
+def test_what_the_server_cannot_read_has_done_nothing(
+    place: Place, project: Project, run: Run, rows: str
+) -> None:
+    """Nor has it committed what came before it: the revision is mended, and runs."""
+    project.chain(1)
+    run()
+    file = project.revision("r2", "r1", f"{rows}op.execute('ALTER TABLE t_r1 AD b INT')")
+    for _ in range(2):
+        with pytest.raises(TaskFailed, match="The database is as it was before"):
+            run()
+    assert TABLE not in tables(place)
+    with place.connect() as connection:
+        assert connection.execute(sa.text("SELECT COUNT(*) FROM t_r1")).scalar_one() == 0
+    file.unlink()
+    project.revision("r2", "r1", f"{rows}op.execute('ALTER TABLE t_r1 ADD b INT')")
+    assert run().versions == ("r2",)
+
+
 DROPS_ALL: Final = """
 for table in sa.inspect(op.get_bind()).get_table_names():
     if table != "alembic_version":

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # Without bytecode every process would compile all it imports anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve picture test coverage test-stacks test-matrix check soak bench bench-smoke clean
+.PHONY: run serve picture screenshots test coverage test-stacks test-matrix check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
 	@$(BIN)/orchestrator run --config config/orchestrator.toml
@@ -23,6 +23,9 @@ serve: .venv/app.done ## Serve the reference application with several workers: D
 
 picture: .venv/test.done ## Draw docs/start.svg anew, from starts of real processes
 	$(BIN)/python -m tests.picture docs/start.svg
+
+screenshots: .venv/test.done ## Take the pictures of docs/gate anew, in Chromium
+	$(BIN)/python -m tests.asgi.screenshots
 
 test: .venv/test.done ## Run the whole test suite: ARGS=tests/run
 	$(BIN)/python -m pytest -n 4 $(ARGS)
@@ -54,6 +57,7 @@ bench: .venv/test.done .venv-bench/done ## Measure everything beside its peers: 
 
 bench-smoke: .venv/test.done .venv-bench/done ## Each case of the benchmark once, small
 	$(BIN)/python -m benchmarks --smoke
+	$(BIN)/python -m benchmarks.gate --smoke
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -13,6 +13,8 @@ _RETRY_AFTER: Final = (b"retry-after", b"5")
 """Seconds, for a client of whom nothing is known, about work of which nobody knows the end."""
 _UNAVAILABLE: Final = 503
 _NOT_STORED: Final = (b"cache-control", b"no-store")
+MIGRATE: Final = b"x-orchestrator-migrate"
+"""The header of a request for what is offered in development; its value is the page's token."""
 _TRY_AGAIN_LATER: Final = 1013
 """Of a WebSocket that is closed: https://www.iana.org/assignments/websocket."""
 
@@ -28,11 +30,15 @@ async def give(scope: Scope, send: Send, status: int, values: Mapping[str, Any])
 
 
 async def give_page(
-    scope: Scope, send: Send, values: Mapping[str, Any], *, endpoint: str | None
+    scope: Scope, send: Send, values: Mapping[str, Any], endpoint: str | None, token: str
 ) -> None:
-    """Answer a browser with the page, which goes on by itself where it may run a script."""
+    """Answer a browser with the page, which goes on by itself where it may run a script.
+
+    With the `token`, it may ask for what is offered.
+    """
     where = "" if endpoint is None else scope.get("root_path", "") + endpoint
-    await _give(scope, send, 503, b"text/html; charset=utf-8", page.of(values, where), page.HEADERS)
+    body = page.of(values, where, token)
+    await _give(scope, send, 503, b"text/html; charset=utf-8", body, page.HEADERS)
 
 
 async def refuse_method(send: Send) -> None:

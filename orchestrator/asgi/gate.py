@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
@@ -43,6 +44,9 @@ class Gate:
     `retry_after_seconds` (None: never); `"exit"` ends the process with the error's exit code. So
     does a failed startup of the application (`on_startup_failure`), with 1. `on_event` gets each
     event, and may be asynchronous; see `Orchestrator.start`.
+
+    With `development`, clients on this machine are told all, and where `mode = "require"` refuses
+    a database that a run would migrate, the page lists what is pending, with a button that does it.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Gate:
         on_startup_failure: OnFailure = "exit",
         retry_after_seconds: float | None = None,
         on_event: Callable[[Event], object] | None = None,
+        development: bool = False,
     ) -> None:
         _check("details", details, get_args(Details))
         _check("on_failure", on_failure, get_args(OnFailure))
@@ -72,7 +77,9 @@ class Gate:
             on_startup_failure=on_startup_failure,
             retry_after_seconds=retry_after_seconds,
             on_event=on_event,
+            development=development,
         )
+        self._token = secrets.token_urlsafe() if development else ""
         self._streams = Streams()
         self._begun = False
         self.start = Start(app, orchestrator, self._behaviour)
@@ -126,12 +133,27 @@ class Gate:
             begin(self._work_alone)
         if scope["type"] == "websocket":
             await answers.turn_away(scope, receive, send)
+        elif self._asks(scope):
+            await answers.give(scope, send, 202 if self.start.migrate() else 409, {})
         elif not await self._answered(scope, receive, send):
             await self._tell(scope, receive, send)
 
     async def _work_alone(self) -> None:
         async with anyio.create_task_group() as tasks:
             await self.start.work(tasks, None)
+
+    def _asks(self, scope: Scope) -> bool:
+        """Whether the page's button was pressed, in a browser on this machine.
+
+        No page of somebody else's knows the token, nor may it send such a header.
+        """
+        given = dict(scope["headers"]).get(answers.MIGRATE, b"")
+        return (
+            bool(self._token)
+            and scope["method"] == "POST"
+            and _is_local(scope)
+            and secrets.compare_digest(given, self._token.encode())
+        )
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer a request for a path of the gate's own; whether it was one."""
@@ -154,14 +176,15 @@ class Gate:
         if streams and self._streams.have_room:
             await self._streams.give(lambda: self._told(scope), receive, send)
         elif answers.accepts(scope, "text/html"):
-            await answers.give_page(scope, send, self._told(scope), endpoint=self._readyz)
+            token = self._token if _is_local(scope) else ""
+            await answers.give_page(scope, send, self._told(scope), self._readyz, token)
         else:
             await answers.give(scope, send, 503, self._told(scope))
 
     def _told(self, scope: Scope) -> dict[str, Any]:
         if self.is_open:
             return {"status": "ready"}
-        local = self._details == "local" and _is_local(scope)
+        local = (self._details == "local" or bool(self._token)) and _is_local(scope)
         details: Details = "local" if local else "off" if self._details == "off" else "public"
         return self.start.board.told(details, at=datetime.now(UTC))
 

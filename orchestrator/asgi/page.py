@@ -35,10 +35,15 @@ HEADERS: Final = (
 """Nothing but what the file has itself is executed, shown or asked."""
 
 
-def of(values: Mapping[str, Any], endpoint: str) -> bytes:
-    """The page as it is at first; it asks `endpoint` how it goes on, or its own address."""
+def of(values: Mapping[str, Any], endpoint: str, token: str) -> bytes:
+    """The page as it is at first; it asks `endpoint` how it goes on, or its own address.
+
+    The `token` is for what may be asked for there, if anything.
+    """
     # In a script of data, only what looks like the end of it has to be kept from being that.
-    data = json.dumps({"endpoint": endpoint, "told": values}).replace("<", "\\u003c")
+    data = json.dumps({"endpoint": endpoint, "told": values, "token": token}).replace(
+        "<", "\\u003c"
+    )
     parts = {
         "TITLE": html.escape(values["title"]),
         "MESSAGE": html.escape(values["message"]),

@@ -14,10 +14,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator.asgi.inner import ASGIApp, Inner, Scope, StartupFailed
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, StateRefused
 from orchestrator.events import Event
 from orchestrator.orchestrator import Orchestrator, Run
-from orchestrator.results import RunReport
+from orchestrator.results import Preview, RunReport
 from orchestrator.run.tailing import tail_journal
 from orchestrator.timeline.board import Board
 
@@ -32,6 +32,7 @@ class Behaviour:
     on_startup_failure: OnFailure = "exit"
     retry_after_seconds: float | None = None
     on_event: Callable[[Event], object] | None = None
+    development: bool = False
 
 
 class Start:
@@ -50,6 +51,7 @@ class Start:
         self._run: Run | None = None
         self._inner: Inner | None = None
         self._closing = anyio.Event()
+        self._asked = anyio.Event()
         self._settled = anyio.Event()
 
     @property
@@ -83,12 +85,20 @@ class Start:
         finally:
             self._settled.set()
 
+    def migrate(self) -> bool:
+        """Somebody asks for what is offered; whether anything is."""
+        if self.board.own.offer is None:
+            return False
+        self._asked.set()
+        return True
+
     async def close(self) -> str | None:
         """End in order: a run that waits at once, one that works after its revision.
 
         Returns what the application says of a shutdown that failed.
         """
         self._closing.set()
+        self._asked.set()
         if self._run is not None:
             self._run.cancel()
         await self._settled.wait()
@@ -97,14 +107,21 @@ class Start:
     async def _migrate(self) -> RunReport | None:
         """The report of the run that reached the target; None where none did."""
         again = self._behaviour.retry_after_seconds
+        orchestrator = self._orchestrator
+        offer: Preview | None = None
         while not self._closing.is_set():
             self.board.begin()
             try:
-                async with self._orchestrator.start(on_event=self._behaviour.on_event) as run:
+                async with orchestrator.start(on_event=self._behaviour.on_event) as run:
                     self._run = run
                     await self._follow(run)
                 return run.report if self.board.own.phase == "opening" else None
             except OrchestratorError as error:
+                offer = await self._offer(error, offer)
+                if offer is not None:
+                    await self._wait_for_somebody(offer, error)
+                    orchestrator = self._orchestrator.with_settings(mode="migrate")
+                    continue
                 self._failed(error)
             if again is None:
                 return None
@@ -112,18 +129,46 @@ class Start:
                 await self._closing.wait()
         return None
 
+    async def _offer(self, error: OrchestratorError, before: Preview | None) -> Preview | None:
+        """What somebody may ask for in development, where `mode = "require"` leaves it to them."""
+        if not self._behaviour.development or self._orchestrator.settings.mode != "require":
+            return None
+        if not isinstance(error, StateRefused):
+            return before  # it was asked for, and has failed
+        try:
+            found = await self._orchestrator.plan()
+        except OrchestratorError:
+            return None
+        return found if found.tasks else None
+
+    async def _wait_for_somebody(self, offer: Preview, error: OrchestratorError) -> None:
+        """Until it is asked for, or the server shuts down."""
+        own, self._asked = self.board.own, anyio.Event()
+        own.offer = offer
+        if isinstance(error, StateRefused):
+            own.phase, own.message = "pending", None
+            logging.getLogger("orchestrator").warning(
+                "The database is not at its target. Open the application in a browser on this "
+                "machine to see what is pending, and to migrate."
+            )
+        if not self._closing.is_set():
+            await self._asked.wait()
+
     async def _follow(self, run: Run) -> None:
         """Take down what becomes of a run, and of those beside it."""
         async with anyio.create_task_group() as tasks:
-            watching = False
+            watching, done = False, anyio.Event()
             async for event in run.events():
                 self.board.take_own(event)
                 if not watching:
                     watching = True
                     tasks.start_soon(
-                        tail_journal, self._orchestrator.resources, self.board.take_entry
+                        tail_journal, self._orchestrator.resources, self.board.take_entry, done
                     )
-            tasks.cancel_scope.cancel()
+            if self.board.own.phase == "failed":  # another one's failure, perhaps
+                done.set()
+            else:
+                tasks.cancel_scope.cancel()
 
     def _failed(self, error: OrchestratorError) -> None:
         again = self._behaviour.retry_after_seconds

@@ -68,7 +68,7 @@ async def watch(
     seen = _Seen(first)
     gone = partial(stdout_lost, console.file)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tail_journal, orchestrator.resources, seen.board.take_entry)
+        tasks.start_soon(tail_journal, orchestrator.resources, seen.board.take_entry, anyio.Event())
         if console.is_terminal and not console.is_dumb_terminal:
             with Live(
                 console=console,

@@ -19,8 +19,10 @@ _RECENT_BYTES: Final = 256 * 1024
 """How much of what was written before is read: whoever leads may have begun long ago."""
 
 
-async def tail_journal(resources: Resources, take: Callable[[Mapping[str, Any]], object]) -> None:
-    """Give each line of the journal that is about this database, until it is cancelled.
+async def tail_journal(
+    resources: Resources, take: Callable[[Mapping[str, Any]], object], done: anyio.Event
+) -> None:
+    """Give each line of the journal that is about this database, until it is `done`.
 
     Nothing comes where there is no journal, or it cannot be read. To be called when the database is
     known: when a run has told its first event, or somebody has looked.
@@ -35,10 +37,13 @@ async def tail_journal(resources: Resources, take: Callable[[Mapping[str, Any]],
             lambda: Follower([path], Tally(), recent_bytes=_RECENT_BYTES), limiter=limiter
         )
         try:
-            while True:
+            last = False
+            while not last:
+                last = done.is_set()  # then what was written before that is given, too
                 for entry in await to_thread.run_sync(follower.poll, limiter=limiter):
                     if entry.values.get("database") == database:
                         take(entry.values)
-                await anyio.sleep(_EVERY_SECONDS)
+                with anyio.move_on_after(_EVERY_SECONDS):
+                    await done.wait()
         finally:
             follower.close()

@@ -47,12 +47,13 @@ class Board:
         """What may be told; of who waits, what is known of the run that it waits for."""
         told = self.own.told(details, at=at, again=self._again)
         holder = self.own.holder
-        if details == "off" or self.own.phase != "waiting" or holder is None:
+        if details == "off" or self.own.phase not in ("waiting", "failed") or holder is None:
             leads = self._told_by(self.own)
         else:
             leads = holder.run_id
             leader = self._runs.get(leads)
-            if leader is not None and leader.phase == "migrating":
+            shown = "failed" if self.own.phase == "failed" else "migrating"
+            if leader is not None and leader.phase == shown:
                 told = {
                     **leader.told(details, at=at, again=self._again),
                     **{name: told[name] for name in _OWN if name in told},

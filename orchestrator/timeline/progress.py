@@ -21,10 +21,17 @@ from orchestrator.events import (
     RunStarted,
     StateObserved,
 )
-from orchestrator.results import AppliedRevision, Holder, to_jsonable
+from orchestrator.results import AppliedRevision, Holder, Preview, to_jsonable
 
 Phase = Literal[
-    "starting", "waiting", "migrating", "failed", "stopped", "opening", "startup_failed"
+    "starting",
+    "waiting",
+    "migrating",
+    "pending",
+    "failed",
+    "stopped",
+    "opening",
+    "startup_failed",
 ]
 Details = Literal["public", "local", "off"]
 
@@ -40,6 +47,10 @@ WORDS: Final[dict[Phase, tuple[str, str]]] = {
     "migrating": (
         "The database is being upgraded",
         "The service opens when that is done.",
+    ),
+    "pending": (
+        "The database is not up to date",
+        "This service opens when somebody has migrated it.",
     ),
     "failed": (
         "The upgrade has failed",
@@ -65,6 +76,10 @@ _UNREACHABLE: Final = (
     "It does not answer, or is busy. The service goes on when it does.",
 )
 _AGAIN: Final = "It is tried again by itself. The log says why it failed."
+_ASK: Final = (
+    "Read what is pending, then migrate it here; or type: orchestrator run --mode migrate, and "
+    "start again."
+)
 _SHOWN_DONE: Final = 5
 _SHOWN_NEXT: Final = 3
 
@@ -74,7 +89,7 @@ class Progress:
     """One run, and whom it waits for, as far as its events have told.
 
     `state` is what the database was found to be; `position` of `total` counts the revisions that
-    have run. `message` is an error's.
+    have run. `message` is an error's, `offer` what would be done if somebody asked for it.
     """
 
     phase: Phase = "starting"
@@ -93,6 +108,7 @@ class Progress:
     holder: Holder | None = None
     reason: str | None = None
     message: str | None = None
+    offer: Preview | None = None
 
     def take(self, event: Event) -> None:  # noqa: C901, PLR0912 - a table of cases
         """Go on by one event."""
@@ -147,6 +163,8 @@ class Progress:
             title, message = _UNREACHABLE
         elif self.phase == "failed" and again:
             message = _AGAIN
+        elif self.phase == "pending" and details == "local":
+            message = _ASK
         values: dict[str, Any] = {"status": self.phase, "title": title, "message": message}
         if details == "off":
             return values
@@ -161,7 +179,7 @@ class Progress:
         at_work = self.planned.index(self.revision) if self.revision in self.planned else None
         after = self.position if at_work is None else at_work + 1
         began_at = self.revision_began_at
-        return {
+        return self._offered() | {
             "state": self.state,
             "revision": self.revision,
             "description": self.description,
@@ -173,6 +191,15 @@ class Progress:
             "leader": None if self.holder is None else to_jsonable(self.holder),
             "waiting_for": self.reason,
             "error": self.message,
+        }
+
+    def _offered(self) -> dict[str, Any]:
+        if self.offer is None:
+            return {}
+        return {
+            "tasks": list(self.offer.tasks),
+            "pending": to_jsonable(self.offer.revisions),
+            "drops": [f"{drop} ({drop.revision})" for drop in self.offer.drops],
         }
 
     def _begin(self, event: RevisionStarted) -> None:

@@ -246,6 +246,28 @@ async def test_a_run_that_waits_ends_at_once(place: Place) -> None:
         place.go.set()
 
 
+async def test_who_waited_tells_the_failure_of_the_other(place: Place) -> None:
+    """How far that has come, and why it failed, in its own words."""
+    place.slow()
+    place.project.revision("r3", "slow", "raise ValueError('bad words')")
+    first, second = place.gate(details="local"), place.gate(details="local")
+    async with served(first), served(second):
+        await until(first, opened=False)
+        for gate in (first, second):
+            with anyio.fail_after(10):
+                while gate.start.board.own.phase == "starting":  # noqa: ASYNC110 - it is no event
+                    await anyio.sleep(0.01)
+        place.go.set()
+        told = []
+        for gate in (first, second):
+            await until(gate, opened=False, phase="failed")
+            async with client(gate, "127.0.0.1") as near:
+                told.append((await near.get("/readyz")).json())
+    for name in ("status", "revisions_total", "revision", "error"):
+        assert told[0][name] == told[1][name]
+    assert "bad words" in told[0]["error"]
+
+
 async def test_all_open_when_one_has_migrated(place: Place) -> None:
     """Those who waited open with the one that led."""
     place.slow()
@@ -255,6 +277,70 @@ async def test_all_open_when_one_has_migrated(place: Place) -> None:
         place.go.set()
         for gate in gates:
             await until(gate)
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "sent"),
+    [
+        ("127.0.0.1", {}, ""),
+        ("127.0.0.1", {}, "wrong"),
+        ("127.0.0.1", {"x-forwarded-for": "192.0.2.7"}, "right"),
+        ("127.0.0.1", {"host": "rebound.example"}, "right"),
+        ("192.0.2.7", {}, "right"),
+    ],
+)
+async def test_nobody_else_asks_for_a_migration(
+    place: Place, host: str, headers: dict[str, str], sent: str
+) -> None:
+    """Only the page that the gate itself has given to a client on this machine."""
+    place.project.chain(1)
+    gate = place.gate(place.orchestrator(mode="require"), development=True)
+    async with served(gate), client(gate, host) as http:
+        await until(gate, opened=False, phase="pending")
+        page = await http.get("/", headers={"accept": "text/html", **headers})
+        token = {"": "", "wrong": "x" * 43, "right": gate._token}[sent]
+        assert (gate._token in page.text) is (not headers and host == "127.0.0.1")
+        for path in ("/", "/readyz"):
+            asked = await http.post(path, headers={"x-orchestrator-migrate": token, **headers})
+            assert asked.status_code in (405, 503)
+        assert not gate.start._asked.is_set()
+    assert not place.project.database.exists()
+
+
+async def test_the_page_asks_for_a_migration(place: Place) -> None:
+    """Once what is pending is offered; without `development` nothing is."""
+    place.project.chain(1)
+    gate = place.gate(place.orchestrator(mode="require"), development=True)
+    async with served(gate), client(gate, "127.0.0.1") as http:
+        await until(gate, opened=False, phase="pending")
+        told = (await http.get("/readyz")).json()
+        assert [one["revision"] for one in told["pending"]] == ["r1"]
+        assert gate._token not in str(told)
+        asked = await http.post("/readyz", headers={"x-orchestrator-migrate": gate._token})
+        assert asked.status_code == 202
+        await until(gate)
+        assert (await http.get("/")).json()["versions"] == ["r1"]
+
+
+async def test_nothing_is_offered_by_default(place: Place) -> None:
+    """Nor where there is nothing that a run would do."""
+    place.project.chain(1)
+    gate = place.gate(place.orchestrator(mode="require"), details="local")
+    async with served(gate), client(gate, "127.0.0.1") as http:
+        await until(gate, opened=False, phase="failed")
+        assert "pending" not in (await http.get("/readyz")).json()
+        posted = await http.post("/", headers={"x-orchestrator-migrate": ""})
+        assert posted.status_code == 503
+
+
+async def test_what_is_offered_is_left_at_a_shutdown(place: Place) -> None:
+    """Nothing is migrated, and the server ends at once."""
+    place.project.chain(1)
+    gate = place.gate(place.orchestrator(mode="require"), development=True)
+    with anyio.fail_after(10):
+        async with served(gate):
+            await until(gate, opened=False, phase="pending")
+    assert not place.project.database.exists()
 
 
 async def test_a_server_without_a_lifespan(place: Place) -> None:

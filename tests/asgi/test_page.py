@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -170,6 +171,49 @@ def test_a_failure(browser: Browser, project: Project, options: str) -> None:
             expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "0")
             assert ("s3cret words" in page.content()) is bool(options)
             accessible(page)
+
+
+REQUIRE = {"ORCHESTRATOR_MODE": "require"}
+
+
+def test_in_development_a_button_migrates(browser: Browser, upgraded: Project) -> None:
+    """It lists what is pending and what goes; then the page shows the work, and turns into it."""
+    go(upgraded, "1")
+    assert upgraded.run("upgrade", "r1").code == 0
+    upgraded.revision("r4", "r3", "op.drop_table('t_r0')")
+    with sqlite3.connect(upgraded.database) as connection:
+        connection.execute("CREATE TABLE t_r0 (id INTEGER)")
+    with served(upgraded, options=", development=True", **REQUIRE) as server:
+        server.until(lambda: (server.get("/readyz")[1] or {}).get("status") == "pending")
+        with looking(browser, server) as page:
+            expect(page.locator("h1")).to_have_text("The database is not up to date")
+            expect(page.locator("#revisions li")).to_have_count(4)
+            expect(page.locator("#revisions li").nth(2)).to_contain_text("revision r4 r4")
+            expect(page.locator("#revisions .bad")).to_contain_text("table t_r0 (r4)")
+            accessible(page)
+            button = page.get_by_role("button", name="Migrate now")
+            button.focus()
+            page.keyboard.press("Enter")
+            expect(page.locator("main")).to_contain_text("0 of 3")
+            go(upgraded, "2")
+            go(upgraded, "3")
+            expect(page.locator("body")).to_contain_text('{"pid"', timeout=20_000)
+
+
+def test_in_development_it_may_be_tried_again(browser: Browser, project: Project) -> None:
+    """What has failed is told, and asked for once more when it is mended by other means."""
+    project.chain(1)
+    mends = "import pathlib\nif not (pathlib.Path(__file__).parents[2] / 'go1').exists():\n"
+    project.revision("r2", "r1", f"{mends}    raise ValueError('not yet')")
+    with served(project, options=", development=True", **REQUIRE) as server:
+        server.until(lambda: (server.get("/readyz")[1] or {}).get("status") == "pending")
+        with looking(browser, server) as page:
+            page.get_by_role("button", name="Migrate now").click()
+            expect(page.locator("h1")).to_have_text("The upgrade has failed")
+            expect(page.locator("#detail")).to_contain_text("not yet")
+            go(project, "1")
+            page.get_by_role("button", name="Try again").click(timeout=10_000)
+            expect(page.locator("body")).to_contain_text('{"pid"', timeout=20_000)
 
 
 def test_without_scripts(browser: Browser, upgraded: Project) -> None:

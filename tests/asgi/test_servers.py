@@ -90,7 +90,11 @@ class Served:
 
 @contextmanager
 def served(
-    project: Project, *arguments: str, options: str = "", starts: str = "pass"
+    project: Project,
+    *arguments: str,
+    options: str = "",
+    starts: str = "pass",
+    **variables: str,
 ) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -101,7 +105,7 @@ def served(
         process = subprocess.Popen(
             command,
             cwd=project.path,
-            env=project.environment(),
+            env=project.environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ import io
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import pytest
@@ -104,6 +105,7 @@ def test_a_terminal(project: Project, zygote: Zygote, width: int) -> None:
         database_url=project.url, script_location=str(project.path / "migrations"), log="off"
     )
     orchestrator = Orchestrator(settings)
+    table_of = partial(_status_table, brief=True)
 
     async def look() -> None:
         first = await orchestrator.inspect()
@@ -116,7 +118,7 @@ def test_a_terminal(project: Project, zygote: Zygote, width: int) -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(let_go)
-            found = await watch(orchestrator, console, first, table_of=_status_table)
+            found = await watch(orchestrator, console, first, table_of=table_of)
         assert found.at_target
 
     anyio.run(look)
@@ -125,3 +127,4 @@ def test_a_terminal(project: Project, zygote: Zygote, width: int) -> None:
     told = written.getvalue()
     assert "revision r2" in told
     assert "1 of 2" in told
+    assert "2 revisions" in told

@@ -38,6 +38,7 @@ DEADLINE_SECONDS = 90.0
 
 UVICORN = ("uvicorn", "app:app", "--port", "{port}", "--workers", "4")
 GUNICORN = ("gunicorn", "app:app", "--bind", "127.0.0.1:{port}", "--workers", "4")
+HYPERCORN = ("hypercorn", "app:app", "--bind", "127.0.0.1:{port}", "--workers", "2")
 WORKER = ("--worker-class", "uvicorn_worker.UvicornWorker")
 STACKS = {
     "plain_alembic": (),
@@ -49,6 +50,19 @@ STACKS = {
     "starlette": (UVICORN,),
     "gunicorn": ((*GUNICORN, *WORKER), (*GUNICORN, *WORKER, "--preload")),
     "container": (("./entrypoint.sh",),),
+    "gate": (
+        UVICORN,
+        (*UVICORN[:-2], "--reload"),
+        (*UVICORN[:-2], "--lifespan", "off"),
+        (*GUNICORN, *WORKER),
+        (*HYPERCORN, "--worker-class", "asyncio"),
+        (*HYPERCORN, "--worker-class", "trio"),
+        ("granian", "--interface", "asgi", "--port", "{port}", "--workers", "2", "app:app"),
+        *(
+            ("uvicorn", f"{name}_app:app", *UVICORN[2:])
+            for name in ("fastapi", "litestar", "quart", "django")
+        ),
+    ),
 }
 """The ways in which each project is started as a server."""
 
@@ -187,6 +201,7 @@ def started(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            raise AssertionError(f"{command[0]} had not ended 30 s after SIGTERM") from None
 
 
 def variables(binaries: Path, port: int) -> dict[str, str]:

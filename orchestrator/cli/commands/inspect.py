@@ -25,6 +25,7 @@ from orchestrator.cli.output import (
 )
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.results import Inspection, LockReport, Preview, Revision
+from orchestrator.timeline.wording import count
 
 _NOT_AT_TARGET: Final = 6
 _NOT_BY_RUN: Final = {
@@ -86,7 +87,8 @@ def _watched(orchestrator: Orchestrator, first: Inspection) -> Inspection:
 
     with stdout_kept_clean() as stream:
         console = stdout(stream)
-        return anyio.run(partial(watch, orchestrator, console, first, table_of=_status_table))
+        table_of = partial(_status_table, brief=True)
+        return anyio.run(partial(watch, orchestrator, console, first, table_of=table_of))
 
 
 def plan(
@@ -126,7 +128,8 @@ def plan(
             stdout().print(_NOT_BY_RUN[orchestrator.settings.mode])
 
 
-def _status_table(found: Inspection) -> Table:
+def _status_table(found: Inspection, *, brief: bool = False) -> Table:
+    """What was seen; `brief` counts what is pending instead of naming it."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -135,7 +138,8 @@ def _status_table(found: Inspection) -> Table:
     table.add_row("state", state)
     table.add_row("versions", _versions(found))
     table.add_row("heads", plainly(", ".join(found.heads) or "none: there is no revision file"))
-    pending = "cannot be told" if found.unknown else _lines(found.pending) or "none"
+    names = count(len(found.pending), "revision") if brief else _lines(found.pending)
+    pending = "cannot be told" if found.unknown else names if found.pending else "none"
     table.add_row("pending", pending)
     if found.at_work is not None:
         table.add_row("at work", plainly(str(found.at_work)))

@@ -1,0 +1,3 @@
+from orchestrator.environment import run_migrations
+
+run_migrations()

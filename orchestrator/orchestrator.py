@@ -281,7 +281,12 @@ class Orchestrator:
             policy=self._policy(**options),
         )
         log = log_sink(self.settings.log, self._resources.origin)
-        sinks = self._sinks if log is None else (log, *self._sinks)
+        measuring = None
+        if self.settings.telemetry != "off":
+            from orchestrator.telemetry import telemetry_sink  # nobody else pays for it
+
+            measuring = telemetry_sink(self.settings.telemetry, self._resources.origin)
+        sinks = (*filter(None, (log, measuring)), *self._sinks)
         broadcast = Broadcast(secrets.token_hex(6), sinks)
         run = Run(Runner(self._resources, job, broadcast), broadcast)
         raised: BaseException | None = None

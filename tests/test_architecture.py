@@ -37,6 +37,7 @@ HOUSE = """
     4   host/            what the processes of one host share
     4   revisions/       Alembic, as it is: scripts, the pass of env.py, its transactions
     5   tasks/           create, stamp, upgrade, downgrade: one file each
+    6   telemetry/       spans and metrics of a run, for those who collect them
     6   run/             runner, contender, leader, follower, …
     -- doors: nothing imports them
     9   asgi/            alive while migrating: the gate before an application
@@ -73,6 +74,8 @@ ALLOWED: dict[str, set[str]] = {
     "pytest": set(),
     "structlog": {"run"},
     "portalocker": {"locks"},
+    "opentelemetry": {"telemetry", "cli"},
+    "prometheus_client": {"telemetry"},
     "pydantic": {"settings"},
     "pydantic_core": {"journal"},
     "sqlite3": {"databases", "revisions.transactions"},

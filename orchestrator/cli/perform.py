@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -31,6 +31,7 @@ from orchestrator.decision.job import Command
 from orchestrator.errors import OrchestratorError
 from orchestrator.orchestrator import Orchestrator, Run
 from orchestrator.results import RunReport
+from orchestrator.settings import Settings
 from orchestrator.timeline.wording import duration
 
 _AT_ONCE: Final = 2
@@ -79,12 +80,17 @@ def perform(
         only_events=only_events,
         verbose=running.verbose,
     )
+    wrap = failed_before_running(command)
+    with errors_reported(as_json=running.json, verbose=running.verbose, wrap=wrap):
+        send = _telemetry(orchestrator.settings)
     try:
         with stdout_kept_clean():
             anyio.run(work)
     except KeyboardInterrupt:
         if not ended:
             raise
+    finally:
+        send()
     [(report, stopped_by)] = ended
     with suppress(KeyboardInterrupt):  # what has ended cannot be stopped any more
         if running.json:
@@ -98,6 +104,14 @@ def perform(
     if report.error is not None or report.outcome == "cancelled":
         raise typer.Exit(128 + next(iter(stopped_by), signal.SIGTERM))
     return report
+
+
+def _telemetry(settings: Settings) -> Callable[[], None]:
+    if settings.telemetry == "off":
+        return lambda: None
+    from orchestrator.cli.telemetry import telemetry_of  # nobody else pays for it
+
+    return telemetry_of(settings)
 
 
 async def _run_and_show(

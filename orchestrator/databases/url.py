@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
@@ -134,6 +135,22 @@ def redact(url: URL | str) -> str:
         query.setdefault(key, []).append(HIDDEN if is_secret(key) else redacted(value))
     shown = url.set(query=query).render_as_string(hide_password=True)
     return unquote(shown) if url.get_backend_name() in _FILES else shown.replace("%2A", "*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """What a URL names, without whom and without secrets; `system` is the kind of database."""
+
+    system: str
+    database: str | None
+    host: str | None
+    port: int | None
+
+
+def place_of(text: str) -> Place:
+    """What a URL names. Raises `ConfigurationError` as `parse` does."""
+    url = parse(text)
+    return Place(system=url.get_backend_name(), database=url.database, host=url.host, port=url.port)
 
 
 def secrets_of(url: URL) -> Secrets:

@@ -66,6 +66,7 @@ _WITHOUT_EFFECT: Final = {
     "journal_max_bytes",
     "lock_timeout_seconds",
     "log",
+    "telemetry",
 }
 """Settings that say how long to wait, whom to tell and what a check lets pass: not what is done."""
 
@@ -82,6 +83,7 @@ Galera = Literal["refuse", "one-node"]
 OnPeerFailure = Literal["fail", "retry"]
 TransactionKind = Literal["env", "run", "revision", "off"]
 Log = Literal["auto", "console", "json", "off"]
+Telemetry = Literal["off", "otel", "prometheus"]
 OnOff = Literal["on", "off"]
 
 
@@ -111,6 +113,7 @@ class SettingsArguments(TypedDict, total=False):
     journal: str | os.PathLike[str] | None
     journal_max_bytes: int
     log: Log
+    telemetry: Telemetry
     x_args: Sequence[str]
     tag: str | None
     warm_start: OnOff
@@ -180,6 +183,9 @@ class Settings(BaseModel):
     """A journal longer than this is rotated by the next run, into `NAME.1`. 0 is no limit."""
     log: Log = "auto"
     """How events are told: `auto` by the application's logging, else as a few lines on stderr."""
+    telemetry: Telemetry = "off"
+    """What is made of the events for those who collect them: spans and metrics by OpenTelemetry,
+    or metrics in the registry of Prometheus's client."""
     x_args: tuple[str, ...] = ()
     """`key=value` arguments for `env.py`, as `alembic -x` gives them."""
     tag: str | None = None

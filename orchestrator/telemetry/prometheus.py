@@ -23,6 +23,10 @@ class Prometheus:
             ("command", "outcome", "led"),
             registry=registry,
         )
+        # From nought on: an increase is seen only of what was there before.
+        for outcome in ("ready", "failed", "cancelled"):
+            for led in ("true", "false"):
+                self._runs.labels("run", outcome, led)
         self._revisions = Counter(
             "migration_revisions_applied",
             "Revisions that have run and are durable.",

@@ -55,6 +55,7 @@ STACKS = {
         (*UVICORN[:-2], "--reload"),
         (*UVICORN[:-2], "--lifespan", "off"),
         (*GUNICORN, *WORKER),
+        ("gunicorn", "--config", str(ROOT / "deploy" / "gunicorn.conf.py"), "app:app"),
         (*HYPERCORN, "--worker-class", "asyncio"),
         (*HYPERCORN, "--worker-class", "trio"),
         ("granian", "--interface", "asgi", "--port", "{port}", "--workers", "2", "app:app"),
@@ -211,7 +212,12 @@ def variables(binaries: Path, port: int) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("ORCHESTRATOR_") and name not in ("DATABASE_URL", "PYTHONPATH")
     }
-    return {**kept, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "PORT": str(port)}
+    return {
+        **kept,
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PORT": str(port),
+        "HOST": "127.0.0.1",
+    }
 
 
 def answer(port: int, process: subprocess.Popen[bytes]) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
@@ -12,6 +13,7 @@ import anyio
 from orchestrator.asgi import answers
 from orchestrator.asgi.background import begin
 from orchestrator.asgi.inner import ASGIApp, Receive, Scope, Send
+from orchestrator.asgi.pace import Pace
 from orchestrator.asgi.start import Behaviour, OnFailure, Start
 from orchestrator.asgi.stream import Streams
 from orchestrator.errors import ConfigurationError
@@ -81,6 +83,7 @@ class Gate:
         )
         self._token = secrets.token_urlsafe() if development else ""
         self._streams = Streams()
+        self._pace = Pace()
         self._begun = False
         self.start = Start(app, orchestrator, self._behaviour)
 
@@ -131,6 +134,12 @@ class Gate:
             self._refuse_routes(scope)
             self._begun = True
             begin(self._work_alone)
+        client = (scope.get("client") or ("",))[0]
+        if delay := self._pace.delay(client, time.monotonic()):
+            await anyio.sleep(delay)
+            if self.is_open:
+                await self(scope, receive, send)
+                return
         if scope["type"] == "websocket":
             await answers.turn_away(scope, receive, send)
         elif self._asks(scope):

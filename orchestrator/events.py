@@ -273,13 +273,16 @@ def from_dict(values: Mapping[str, Any]) -> Event:
     event = EVENTS.get(str(values.get("event")))
     if event is None:
         raise ValueError(f"no event has the name {values.get('event')!r}")
-    known = {}
     for field in fields(event):
-        if field.name in values:
-            known[field.name] = _decode(field.name, values[field.name])
-        elif field.default is MISSING:
+        if field.default is MISSING and field.name not in values:
             raise ValueError(f"{values['event']} lacks {field.name}")
-    return event(**known)
+    return event(
+        **{
+            field.name: _decode(field.name, values[field.name])
+            for field in fields(event)
+            if field.name in values
+        }
+    )
 
 
 def _known(kind: type[Holder] | type[Blocker], value: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,10 +293,15 @@ def _known(kind: type[Holder] | type[Blocker], value: Mapping[str, Any]) -> dict
     return known
 
 
+_NUMBERS: Final = ("sequence", "position", "total", "attempt", "exit_code")
+
+
 def _decode(name: str, value: Any) -> Any:
     try:
         if name == "at":
-            return datetime.fromisoformat(value)
+            return datetime.fromisoformat(value).astimezone(UTC)
+        if name in _NUMBERS and not isinstance(value, int):
+            raise TypeError(f"{value!r} is no number")
         if name == "holder" and value is not None:
             return Holder(**_known(Holder, value))
         if name == "blockers":

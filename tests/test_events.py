@@ -140,6 +140,7 @@ def test_an_event_that_lacks_a_field_cannot_be_read(event: type[Event]) -> None:
 
 
 _PLAIN: dict[str, Any] = {
+    **dict.fromkeys(("position", "total", "attempt", "exit_code"), 1),
     "applied": [],
     "versions": [],
     "holder": None,

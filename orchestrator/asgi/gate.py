@@ -22,6 +22,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.timeline.progress import Details
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
+_OF_PROXIES: Final = (b"x-forwarded", b"forwarded", b"x-real-ip", b"via", b"cdn-loop")
 _LOCAL_NAMES: Final = (b"localhost", b"127.0.0.1", b"[::1]")
 
 
@@ -217,7 +218,7 @@ def _is_local(scope: Scope) -> bool:
     return (
         (scope.get("client") or ("",))[0] in _LOOPBACK
         and host in _LOCAL_NAMES
-        and not any(name.startswith((b"x-forwarded", b"forwarded")) for name in headers)
+        and not any(name.startswith(_OF_PROXIES) for name in headers)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -14,6 +14,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 """See the ASGI specification, https://asgi.readthedocs.io/en/latest/specs/lifespan.html."""
+
+
+_STARTING_SECONDS: Final = 10.0
 
 
 class StartupFailed(Exception):
@@ -36,11 +39,13 @@ class Inner:
         self._started = anyio.Event()
         self._stopping = anyio.Event()
         self._ended = anyio.Event()
+        self._life = anyio.CancelScope()
 
     async def run(self) -> None:
         """Call the application with its lifespan, to the end of that."""
         try:
-            await self._app(self._scope, self._receive, self._send)
+            with self._life:
+                await self._app(self._scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001 - an application's
             self._fell(error)
         finally:
@@ -54,8 +59,15 @@ class Inner:
             raise StartupFailed(self._answer.get("message") or "")
 
     async def stop(self) -> str | None:
-        """Let it shut down, and wait for that; returns what it says of a failure."""
+        """Let it shut down, and wait for that; returns what it says of a failure.
+
+        One that is still starting has 10 s to come to an end of that.
+        """
         self._stopping.set()
+        with anyio.move_on_after(_STARTING_SECONDS):
+            await self._started.wait()
+        if not self._started.is_set():
+            self._life.cancel()
         await self._ended.wait()
         if self._farewell is None or self._farewell["type"] == "lifespan.shutdown.complete":
             return None

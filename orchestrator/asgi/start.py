@@ -68,7 +68,7 @@ class Start:
         """Open the gate, or find out that it stays closed; `tasks` live as long as the server."""
         try:
             report = await self._migrate()
-            if report is None:
+            if report is None or self.is_closing:
                 return
             state: dict[str, Any] = {}
             if scope is not None:
@@ -77,7 +77,10 @@ class Start:
                 try:
                     await inner.started()
                 except StartupFailed as error:
-                    self._startup_failed(str(error))
+                    if not self._closing.is_set():  # else it was not let come to its end
+                        self._startup_failed(str(error))
+                    return
+                if self._closing.is_set():
                     return
                 state = inner.state
             state["migration"] = report
@@ -101,8 +104,10 @@ class Start:
         self._asked.set()
         if self._run is not None:
             self._run.cancel()
+        # From here on no application is started that has not begun to.
+        farewell = await self._inner.stop() if self._inner is not None else None
         await self._settled.wait()
-        return await self._inner.stop() if self._inner is not None else None
+        return farewell
 
     async def _migrate(self) -> RunReport | None:
         """The report of the run that reached the target; None where none did."""

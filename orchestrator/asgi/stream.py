@@ -43,7 +43,8 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_until_gone, receive, tasks.cancel_scope)
-                await _send_all(told, send)
+                with anyio.move_on_after(_LASTS_SECONDS + _EVERY_SECONDS):  # who does not read it
+                    await _send_all(told, send)
                 tasks.cancel_scope.cancel()
             await send({"type": "http.response.body", "body": b""})
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -41,7 +42,8 @@ class Board:
             event = from_dict(values)
         except (ValueError, TypeError, KeyError):
             return
-        self._take(event)
+        with suppress(TypeError, ValueError, AttributeError):  # what no release of ours has written
+            self._take(event)
 
     def told(self, details: Details, *, at: datetime) -> dict[str, Any]:
         """What may be told; of who waits, what is known of the run that it waits for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -279,6 +280,20 @@ async def test_all_open_when_one_has_migrated(place: Place) -> None:
             await until(gate)
 
 
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip", "via"])
+async def test_a_proxy_is_not_this_machine(place: Place, header: str) -> None:
+    """One that says for whom it speaks; nor is a client without an address."""
+    place.project.revision("r1", None, "raise ValueError('s3cret words')")
+    gate = place.gate(details="local")
+    async with served(gate), client(gate, "127.0.0.1") as near:
+        await until(gate, opened=False, phase="failed")
+        assert "s3cret" in (await near.get("/readyz")).text
+        told = (await near.get("/readyz", headers={header: "192.0.2.7"})).text
+        assert "s3cret" not in told
+        async with client(gate, "::ffff:192.0.2.7") as far:
+            assert "s3cret" not in (await far.get("/readyz")).text
+
+
 @pytest.mark.parametrize(
     ("host", "headers", "sent"),
     [
@@ -379,6 +394,66 @@ async def test_an_application_that_does_not_start(place: Place) -> None:
         ready = await http.get("/readyz")
         assert (ready.status_code, "broker" in ready.text) == (503, False)
     assert place.application.story == ["enter"]
+
+
+async def test_a_shutdown_while_the_application_starts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has not come to an end of that in time is left; the server ends."""
+    monkeypatch.setattr("orchestrator.asgi.inner._STARTING_SECONDS", 0.1)
+    place.project.chain(1)
+    story: list[str] = []
+
+    @asynccontextmanager
+    async def hangs(_: Starlette) -> AsyncIterator[None]:
+        story.append("starts")
+        try:
+            await anyio.sleep_forever()
+            yield
+        finally:
+            story.append("left")
+
+    gate = Gate(Starlette(lifespan=hangs), place.orchestrator())
+    with anyio.fail_after(20):
+        async with served(gate):
+            await until(gate, opened=False, phase="opening")
+            while not story:  # noqa: ASYNC110 - it is no event
+                await anyio.sleep(0.01)
+    assert story == ["starts", "left"]
+    assert not gate.is_open
+
+
+async def test_a_damaged_journal_is_passed_over(place: Place) -> None:
+    """Whatever stands in it, the gate tells what it knows, and opens."""
+    place.slow()
+    gate = place.gate(details="local")
+    async with served(gate), client(gate, "127.0.0.1") as near:
+        await until_at(gate, "slow")
+        [origin] = {line["database"] for line in place.project.journal()}
+        begun = {"run_id": "x", "database": origin, "at": "2026-01-01T00:00:00"}
+        with (place.project.state / "journal.jsonl").open("a") as journal:
+            for number, line in enumerate(
+                (
+                    {"event": "plan_made", "tasks": [], "revisions": 5},
+                    {"event": "lock_waiting", "lock": "file", "holder": "x", "waited_seconds": 1},
+                    {
+                        "event": "revision_started",
+                        "task": "upgrade",
+                        "revision": ["a"],
+                        "description": {},
+                        "position": "1",
+                        "total": None,
+                    },
+                    {"event": "run_failed", "error": 1, "message": 2, "exit_code": 3, "applied": 4},
+                )
+            ):
+                journal.write(json.dumps({**begun, "sequence": number, **line}) + "\n")
+            journal.write("{not json\n\0\n")
+        for _ in range(30):
+            assert (await near.get("/readyz")).json()["status"] == "migrating"
+            await anyio.sleep(0.02)
+        place.go.set()
+        await until(gate)
 
 
 async def test_it_starts_again(place: Place) -> None:

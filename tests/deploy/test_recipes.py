@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dockerfile_parse import DockerfileParser
 
 from tests.deploy.cluster import DEPLOY, answered, free_port, soon
 from tests.projects import Project
@@ -193,6 +195,20 @@ class TestDocker:
             check=False,
         )
         assert checked.returncode == 0, checked.stderr
+
+    def test_the_image_is_one_to_run(self) -> None:
+        """Not as root; the server itself gets the signals; no probe asks whether it is ready."""
+        parser = DockerfileParser(
+            fileobj=io.BytesIO((DEPLOY / "docker" / "Dockerfile").read_bytes())
+        )
+        found = [(one["instruction"], one["value"]) for one in parser.structure]
+        known = {"FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "HEALTHCHECK"}
+        assert {name for name, _ in found} - known == {"COMMENT", "STOPSIGNAL", "CMD"}
+        last = dict(found)
+        assert last["USER"] == "shop"
+        assert json.loads(last["CMD"])[0] == "uvicorn"
+        assert "/livez" in last["HEALTHCHECK"]
+        assert "/readyz" not in last["HEALTHCHECK"]
 
     def test_four_replicas_on_one_volume(self, shop: Project) -> None:
         """One migrates; the healthcheck is answered while it does, all are ready afterwards."""

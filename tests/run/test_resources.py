@@ -42,6 +42,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "journal": "off",
     "journal_max_bytes": 0,
     "log": "off",
+    "telemetry": "otel",
     "accepted_differences": "accepted.txt",
 }
 

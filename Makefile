@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # Without bytecode every process would compile all it imports anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run serve picture screenshots test coverage test-stacks test-matrix check soak bench bench-smoke clean
+.PHONY: run serve picture screenshots test test-slow coverage test-stacks test-matrix check soak bench bench-smoke clean
 
 run: .venv/app.done ## Migrate the reference application's database, and show it
 	@$(BIN)/orchestrator run --config config/orchestrator.toml
@@ -27,12 +27,15 @@ picture: .venv/test.done ## Draw docs/start.svg anew, from starts of real proces
 screenshots: .venv/test.done ## Take the pictures of docs/gate anew, in Chromium
 	$(BIN)/python -m tests.asgi.screenshots
 
-test: .venv/test.done ## Run the whole test suite: ARGS=tests/run
-	$(BIN)/python -m pytest -n 4 $(ARGS)
+test: .venv/test.done ## Run the test suite: ARGS=tests/run
+	$(BIN)/python -m pytest -n 4 -m "not slow" $(ARGS)
+
+test-slow: .venv/test.done ## Run what takes long beside it: browsers, clusters, races
+	$(BIN)/python -m pytest -n 4 -m slow $(ARGS)
 
 coverage: .venv/test.done ## The same with coverage of child processes, which takes twice as long
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 4 $(ARGS)
+	$(BIN)/coverage run -m pytest -n 4 -m "not slow" $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -25,7 +25,7 @@ while not (pathlib.Path(__file__).parents[2] / "go{}").exists():
 """
 LOCAL = ', details="local"'
 
-pytestmark = pytest.mark.uncovered
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.deploy.cluster import DEPLOY, Client, Deployment, Pod, Release, manif
 from tests.projects import make_project
 from tests.servers.postgresql import shared_postgresql
 
-pytestmark = pytest.mark.uncovered
+pytestmark = pytest.mark.slow
 
 FILES = sorted(path.name for path in (DEPLOY / "kubernetes").glob("*.yaml"))
 VERSION = "1.31"

@@ -22,7 +22,7 @@ from dockerfile_parse import DockerfileParser
 from tests.deploy.cluster import DEPLOY, answered, free_port, soon
 from tests.projects import Project
 
-pytestmark = pytest.mark.uncovered
+pytestmark = pytest.mark.slow
 
 ENV_PY = "from orchestrator.environment import run_migrations\n\nrun_migrations()\n"
 MAIN = """

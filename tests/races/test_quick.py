@@ -19,7 +19,7 @@ SEEDS = (300, 920)
 HOSTS_SEED = 12
 
 
-@pytest.mark.uncovered
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("database", "seed"),
     [*(("sqlite", seed) for seed in SEEDS), ("postgresql", HOSTS_SEED), ("mariadb", HOSTS_SEED)],

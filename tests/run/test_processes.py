@@ -58,7 +58,7 @@ def assert_all_ready(ended: list[Finished], head: str) -> list[dict[str, Any]]:
 class TestStartedTogether:
     """8 processes of `orchestrator run` at once, with revisions of 0.2 s each."""
 
-    @pytest.mark.uncovered
+    @pytest.mark.slow
     @pytest.mark.parametrize("repetition", range(REPETITIONS))
     @pytest.mark.parametrize("state", ["absent", "behind", "current"])
     def test_one_leads_and_all_are_ready(

@@ -171,4 +171,11 @@ def _line(seen: _Seen) -> str:
         parts.append(f"by {printable(found.lock.holder.host)} pid {found.lock.holder.pid}")
     if seen.waiting:
         parts.append(f"{seen.waiting} waiting")
+    if found.lock.held is False and not found.at_target:
+        parts.append("nobody is at work")
+        latest = seen.board.latest
+        if latest is not None and latest.phase == "failed":
+            parts.append(
+                f"the last run failed: {printable((latest.message or '').splitlines()[0])}"
+            )
     return "; ".join(parts)

@@ -108,6 +108,7 @@ class Progress:
     holder: Holder | None = None
     reason: str | None = None
     message: str | None = None
+    ended_at: datetime | None = None
     offer: Preview | None = None
 
     def take(self, event: Event) -> None:  # noqa: C901, PLR0912 - a table of cases
@@ -144,9 +145,10 @@ class Progress:
                 )
             case RunFailed():
                 self.phase, self.message = "failed", event.message
+                self.ended_at = event.at
                 self._keep(event.applied)
             case RunCancelled():
-                self.phase = "stopped"
+                self.phase, self.ended_at = "stopped", event.at
                 self._keep(event.applied)
             case DatabaseReady():
                 self.phase = "opening"
@@ -158,6 +160,7 @@ class Progress:
 
         `again` says that a failed run is tried again.
         """
+        at = self.ended_at or at  # nothing takes longer that has ended
         title, message = WORDS[self.phase]
         if self.phase == "waiting" and self.reason:
             title, message = _UNREACHABLE

@@ -89,6 +89,17 @@ def test_it_is_left_by_an_interrupt(project: Project, zygote: Zygote) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_run_that_has_failed_is_told(project: Project, zygote: Zygote) -> None:
+    """Also where it did so before somebody looked; and that nobody is at work."""
+    project.chain(1)
+    project.revision("r2", "r1", "raise ValueError('bad words')")
+    assert project.run("run").code == 1
+    [watcher] = zygote.start(project, "status", "--watch")
+    soon(lambda: "the last run failed: The upgrade failed at revision r2" in written(watcher))
+    watcher.send(signal.SIGINT)
+    assert "nobody is at work" in watcher.finish().stdout
+
+
 def test_it_is_for_people(project: Project) -> None:
     ended = project.run("status", "--watch", "--json")
     assert ended.code == 2
